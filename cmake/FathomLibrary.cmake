@@ -1,0 +1,52 @@
+# One CMake library a folder of src/, one test program a folder of tests/.
+# Sources are globbed with CONFIGURE_DEPENDS: adding a file needs no edit here.
+
+set(FATHOM_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
+                    -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+
+add_library(fathom_options INTERFACE)
+target_compile_options(fathom_options INTERFACE ${FATHOM_WARNINGS} -fno-omit-frame-pointer)
+target_include_directories(fathom_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+if(FATHOM_SANITIZE)
+  target_compile_options(fathom_options INTERFACE -fsanitize=${FATHOM_SANITIZE}
+                         -fno-sanitize-recover=all)
+  target_link_options(fathom_options INTERFACE -fsanitize=${FATHOM_SANITIZE})
+endif()
+if(FATHOM_FUZZ)
+  # Coverage for the fuzzer in every library, the fuzzer's main only in the targets.
+  target_compile_options(fathom_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# fathom_library(base DEPENDS ... ): builds src/base/*.cpp as fathom_base.
+function(fathom_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;PRIVATE_DEPENDS;SUBDIRS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  foreach(subdir ${ARG_SUBDIRS})
+    file(GLOB more CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${subdir}/*.cpp)
+    list(APPEND sources ${more})
+  endforeach()
+  if(sources)
+    add_library(fathom_${name} STATIC ${sources})
+    target_link_libraries(fathom_${name} PUBLIC fathom_options ${ARG_DEPENDS}
+                          PRIVATE ${ARG_PRIVATE_DEPENDS})
+  else()
+    add_library(fathom_${name} INTERFACE)
+    target_link_libraries(fathom_${name} INTERFACE fathom_options ${ARG_DEPENDS})
+  endif()
+endfunction()
+
+# fathom_test(base DEPENDS fathom_base): builds tests/base/*_test.cpp as test_base.
+function(fathom_test name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(test_${name} ${sources})
+  target_link_libraries(test_${name} PRIVATE fathom_options ${ARG_DEPENDS}
+                        GTest::gtest GTest::gmock GTest::gtest_main)
+  target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_compile_definitions(test_${name} PRIVATE
+    FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}" FATHOM_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600)
+endfunction()

@@ -1,0 +1,140 @@
+#include "base/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "base/checked.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace fathom {
+namespace {
+
+// About 50 microseconds of pauses: longer than the gap between two loops of one token, far shorter
+// than a scheduler's slice.
+constexpr int kSpins = 1000;
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+unsigned available_cpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    return std::max(1U, static_cast<unsigned>(CPU_COUNT(&set)));
+  }
+  return std::max(1U, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(unsigned threads) {
+  if (threads == 0) threads = available_cpus();
+  workers_.reserve(threads - 1);
+  for (unsigned worker = 1; worker < threads; ++worker) {
+    workers_.emplace_back([this, worker] { worker_main(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(std::size_t chunks, Body body) {
+  if (chunks == 0) return;
+  if (chunks == 1 || workers_.empty()) {
+    // Nothing to share; the lock still keeps loops from overlapping on per-worker scratch.
+    std::lock_guard lock(caller_);
+    for (std::size_t chunk = 0; chunk < chunks; ++chunk) body(chunk, 0);
+    return;
+  }
+  std::lock_guard lock(caller_);
+  body_ = &body;
+  const auto count = checked_cast<std::uint32_t>(chunks, "parallel loop's chunks");
+  chunks_.store(count, std::memory_order_relaxed);
+  error_ = nullptr;
+  error_set_.clear();
+  done_.store(0, std::memory_order_relaxed);
+  const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  claim_.store(std::uint64_t{epoch} << 32, std::memory_order_release);
+  epoch_.store(epoch);
+  if (sleepers_.load() > 0) epoch_.notify_all();
+
+  work(epoch, 0);
+  for (int spin = 0; done_.load(std::memory_order_acquire) != count; ++spin) {
+    if (spin < kSpins) {
+      pause();
+    } else {
+      const std::uint32_t seen = done_.load(std::memory_order_acquire);
+      if (seen != count) done_.wait(seen, std::memory_order_acquire);
+    }
+  }
+  body_ = nullptr;
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void ThreadPool::work(std::uint32_t epoch, unsigned worker) {
+  std::uint64_t claim = claim_.load(std::memory_order_acquire);
+  for (;;) {
+    // The epoch in the claim makes a late worker harmless: it cannot take a chunk of a loop it did
+    // not see start, and a loop cannot end while a chunk of it is claimed but not done.
+    if (static_cast<std::uint32_t>(claim >> 32) != epoch) return;
+    const auto chunk = static_cast<std::uint32_t>(claim);
+    if (chunk >= chunks_.load(std::memory_order_relaxed)) return;
+    if (!claim_.compare_exchange_weak(claim, claim + 1, std::memory_order_acq_rel,
+                                      std::memory_order_acquire)) {
+      continue;
+    }
+    try {
+      (*body_)(chunk, worker);
+    } catch (...) {
+      if (!error_set_.test_and_set()) error_ = std::current_exception();
+    }
+    // Read before the chunk counts as done: afterwards the next loop may set it.
+    const std::uint32_t chunks = chunks_.load(std::memory_order_relaxed);
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == chunks) {
+      done_.notify_all();
+      return;
+    }
+    claim = claim_.load(std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::worker_main(unsigned worker) {
+  std::uint32_t seen = 0;
+  for (;;) {
+    std::uint32_t epoch = epoch_.load();
+    for (int spin = 0; epoch == seen && spin < kSpins; ++spin) {
+      pause();
+      epoch = epoch_.load();
+    }
+    if (epoch == seen) {
+      sleepers_.fetch_add(1);
+      epoch_.wait(seen);
+      sleepers_.fetch_sub(1);
+      epoch = epoch_.load();
+    }
+    if (stop_.load()) return;
+    seen = epoch;
+    work(epoch, worker);
+  }
+}
+
+void ThreadPool::for_ranges(std::size_t items, std::size_t grain,
+                            FunctionRef<void(std::size_t, std::size_t)> body) {
+  grain = std::max<std::size_t>(grain, 1);
+  run((items + grain - 1) / grain, [&](std::size_t chunk, unsigned) {
+    const std::size_t begin = chunk * grain;
+    body(begin, std::min(items, begin + grain));
+  });
+}
+
+}  // namespace fathom

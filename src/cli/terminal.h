@@ -1,0 +1,5 @@
+#pragma once
+
+namespace fathom {
+bool stdout_is_terminal();
+}  // namespace fathom

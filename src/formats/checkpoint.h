@@ -1,0 +1,78 @@
+// A model's weights and metadata, whatever file they came from.
+//
+// GGUF, a folder of safetensors, and memory (a trainer's live weights) are three sources of the
+// same thing. Tensor names are Hugging Face's ("model.layers.3.mlp.experts.17.gate_proj.weight");
+// formats/gguf_names.h maps GGUF's to them, and a stacked expert tensor is seen as its slices too.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <filesystem>
+
+#include "tensor/tensor_view.h"
+
+namespace fathom {
+
+enum class CheckpointSource { Gguf, HuggingFace, Memory };
+
+struct MetaValue;
+/// Strings in a MetaArray or MetaValue view the checkpoint's mapping: they live as long as it does.
+using MetaArray = std::vector<MetaValue>;
+using MetaStrings = std::vector<std::string_view>;  // an array of strings (a vocabulary), compactly
+using MetaInts = std::vector<std::int64_t>;
+using MetaFloats = std::vector<double>;
+
+/// A metadata value. Unsigned integers over int64's range are refused at load.
+struct MetaValue : std::variant<std::monostate, bool, std::int64_t, double, std::string_view,
+                                MetaStrings, MetaInts, MetaFloats, std::vector<bool>> {
+  using variant::variant;
+};
+
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  virtual CheckpointSource source() const = 0;
+  /// The file or folder, for messages.
+  virtual const std::filesystem::path& path() const = 0;
+
+  /// GGUF: the file's keys ("deepseek2.block_count"). HuggingFace: config.json flattened with dots
+  /// ("rope_scaling.factor"); null values are absent. nullptr when there is no such key.
+  virtual const MetaValue* metadata(std::string_view key) const = 0;
+  virtual std::vector<std::string> metadata_keys() const = 0;
+
+  /// Canonical (Hugging Face) names of all tensors, in file order.
+  virtual const std::vector<std::string>& names() const = 0;
+  /// nullopt when there is no such tensor. The view lives as long as the checkpoint.
+  virtual std::optional<TensorView> find(std::string_view name) const = 0;
+  /// The tensor, or Error(NotFound) naming file and tensor.
+  TensorView tensor(std::string_view name) const;
+
+  /// Bytes of all tensors.
+  virtual std::uint64_t weight_bytes() const = 0;
+  /// Throws Error(Io) if a file changed since it was opened.
+  virtual void verify_unchanged() const = 0;
+
+  /// Typed look-ups. get_*: nullopt when absent; Error(Corrupt) naming key, expected and found type
+  /// when present with another type. need_*: Error(Corrupt) when absent too.
+  std::optional<std::int64_t> get_int(std::string_view key) const;
+  std::optional<double> get_float(std::string_view key) const;  // integers convert
+  std::optional<bool> get_bool(std::string_view key) const;
+  std::optional<std::string_view> get_string(std::string_view key) const;
+  std::int64_t need_int(std::string_view key) const;
+  double need_float(std::string_view key) const;
+  std::string_view need_string(std::string_view key) const;
+};
+
+/// Opens a .gguf file (or the first of a split set), a .safetensors file, or a Hugging Face folder
+/// with config.json. Validates everything that later code relies on: no view reaches outside the
+/// file. Throws Error(NotFound | Corrupt | Unsupported).
+std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
+
+}  // namespace fathom

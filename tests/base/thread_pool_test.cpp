@@ -1,0 +1,67 @@
+#include "base/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace fathom {
+namespace {
+
+TEST(ThreadPool, RunsEveryChunkExactlyOnce) {
+  ThreadPool pool(4);
+  for (std::size_t chunks : {0UL, 1UL, 2UL, 3UL, 64UL, 1000UL}) {
+    std::vector<std::atomic<int>> hits(chunks);
+    pool.run(chunks, [&](std::size_t chunk, unsigned worker) {
+      EXPECT_LT(worker, pool.size());
+      hits[chunk].fetch_add(1);
+    });
+    for (const auto& hit : hits) EXPECT_EQ(hit.load(), 1);
+  }
+}
+
+TEST(ThreadPool, ManyShortLoopsDoNotLoseChunks) {
+  ThreadPool pool(3);
+  std::atomic<std::uint64_t> sum{0};
+  for (int loop = 0; loop < 20000; ++loop) {
+    pool.run(5, [&](std::size_t chunk, unsigned) { sum.fetch_add(chunk); });
+  }
+  EXPECT_EQ(sum.load(), 20000U * 10U);
+}
+
+TEST(ThreadPool, RethrowsTheBodysExceptionAndStaysUsable) {
+  ThreadPool pool(2);
+  EXPECT_THROW(pool.run(8,
+                        [](std::size_t chunk, unsigned) {
+                          if (chunk == 3) throw std::runtime_error("chunk 3");
+                        }),
+               std::runtime_error);
+  std::atomic<int> count{0};
+  pool.run(8, [&](std::size_t, unsigned) { count.fetch_add(1); });
+  EXPECT_EQ(count.load(), 8);
+}
+
+TEST(ThreadPool, WakesAfterItsWorkersWentToSleep) {
+  ThreadPool pool(2);
+  for (int round = 0; round < 3; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::atomic<int> count{0};
+    pool.run(100, [&](std::size_t, unsigned) { count.fetch_add(1); });
+    EXPECT_EQ(count.load(), 100);
+  }
+}
+
+TEST(ThreadPool, RangesCoverTheItemsWithAShortTail) {
+  ThreadPool pool(2);
+  std::vector<std::atomic<int>> hits(103);
+  pool.for_ranges(103, 10, [&](std::size_t begin, std::size_t end) {
+    EXPECT_LE(end - begin, 10U);
+    for (std::size_t i = begin; i < end; ++i) hits[i].fetch_add(1);
+  });
+  for (const auto& hit : hits) EXPECT_EQ(hit.load(), 1);
+}
+
+}  // namespace
+}  // namespace fathom
