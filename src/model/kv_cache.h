@@ -1,0 +1,54 @@
+// The model's memory of what it has read: pages of 64 tokens, shared between sequences.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "tensor/dtype.h"
+
+namespace fathom {
+
+struct KvCacheOptions {
+  DType dtype = DType::BF16;  // BF16 or F32
+  std::size_t capacity_tokens =
+      0;  // over all sequences, rounded up to pages; memory is taken as used
+};
+
+/// Pages are reference-counted and immutable when full: a fork shares them and copies only the open
+/// last page. For latent attention a page holds [64, kv_lora_rank + qk_rope_head_dim] per layer,
+/// never the expanded heads.
+class KvCache {
+ public:
+  struct Impl;
+  explicit KvCache(std::unique_ptr<Impl> impl);
+  ~KvCache();
+  KvCache(KvCache&&) noexcept;
+  KvCache& operator=(KvCache&&) noexcept;
+
+  static constexpr std::size_t kPageTokens = 64;
+
+  /// A new empty sequence.
+  SequenceId create();
+  /// A new sequence that starts with the first `tokens` of `source` (shared pages).
+  SequenceId fork(SequenceId source, std::size_t tokens);
+  void remove(SequenceId sequence);
+  /// Forgets all but the first `tokens`.
+  void truncate(SequenceId sequence, std::size_t tokens);
+  std::size_t length(SequenceId sequence) const;
+
+  std::size_t capacity_tokens() const;
+  std::size_t free_tokens() const;  // in whole pages
+  std::size_t bytes_used() const;
+
+  Impl& impl() { return *impl_; }
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fathom
