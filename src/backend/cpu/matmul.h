@@ -1,0 +1,80 @@
+// Products of stored (often quantised) weights with F32 activations: the bulk of all CPU time.
+//
+// Weights are packed once for this machine's kernels. Two precisions: F32 keeps activations in F32
+// (the oracle path), Int8 quantises them per block of 32 first (the fast path, VNNI and friends).
+// Results do not depend on the number of threads, nor on how tokens are grouped into calls.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/cpu_features.h"
+#include "base/thread_pool.h"
+#include "tensor/tensor_view.h"
+
+namespace fathom::cpu {
+
+enum class Precision { F32, Int8 };
+
+/// A linear layer's weight [out_features, in_features], ready for the kernels.
+/// Where the stored layout is already the best one it views the checkpoint's mapping, which must
+/// outlive it; otherwise it owns a packed copy.
+class PackedMatrix {
+ public:
+  PackedMatrix();
+  ~PackedMatrix();
+  PackedMatrix(PackedMatrix&&) noexcept;
+  PackedMatrix& operator=(PackedMatrix&&) noexcept;
+
+  /// Packs a rank-2 tensor of any floating or quantised type. Throws Error(Unsupported | Corrupt).
+  static PackedMatrix pack(const TensorView& weight, Precision precision, CpuLevel level,
+                           ThreadPool& pool);
+
+  std::size_t out_features() const;
+  std::size_t in_features() const;
+  /// Bytes owned (0 when it views the mapping).
+  std::size_t owned_bytes() const;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One product of a matmul() call: y[t, o] = sum_i x[t, i] * weight[o, i] + bias[o], or += with
+/// `accumulate`.
+struct Product {
+  const PackedMatrix* weight = nullptr;
+  float* y = nullptr;  // [tokens, out_features], rows `y_stride` floats apart
+  std::size_t y_stride = 0;
+  const float* bias = nullptr;  // [out_features] or null
+  bool accumulate = false;
+};
+
+/// Several products of the same activations (q, k and v; gate and up) in one parallel pass.
+/// x: [tokens, in_features], rows `x_stride` floats apart. All weights have the same in_features.
+void matmul(ThreadPool& pool, const float* x, std::size_t x_stride, std::size_t tokens,
+            std::span<const Product> products);
+
+/// A SwiGLU feed-forward network (arXiv 2002.05202): down(silu(gate(x)) * up(x)).
+struct FeedForward {
+  PackedMatrix gate;  // [intermediate, hidden]
+  PackedMatrix up;    // [intermediate, hidden]
+  PackedMatrix down;  // [hidden, intermediate]
+};
+
+/// y = ffn(x), or y += ffn(x) with `accumulate`. x, y: [tokens, hidden], contiguous.
+void feed_forward(ThreadPool& pool, const FeedForward& ffn, const float* x, std::size_t tokens,
+                  float* y, bool accumulate);
+
+/// y[t] += sum_k weights[t, k] * experts[ids[t, k]](x[t]): tokens are grouped by expert.
+/// x, y: [tokens, hidden]; ids, weights: [tokens, per_token]; ids < experts.size(), distinct in a
+/// row.
+void mixture_of_experts(ThreadPool& pool, std::span<const FeedForward> experts, const float* x,
+                        std::size_t tokens, const std::int32_t* ids, const float* weights,
+                        std::size_t per_token, float* y);
+
+}  // namespace fathom::cpu
