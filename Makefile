@@ -2,23 +2,42 @@
 .DEFAULT_GOAL := help
 BUILD := build/release
 FATHOM := $(BUILD)/bin/fathom
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build test asan format
+.PHONY: help setup setup-build build test asan fuzz format format-check lint
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-setup: ## install every dependency (Debian 12)
+setup: ## install every dependency (Debian 12), tests' included
 	@scripts/setup
 
-build: ## compile the program (release)
-	@cmake --preset release >/dev/null && cmake --build $(BUILD)
+setup-build:
+	@scripts/setup build
 
-test: build ## build and run all tests
+build: setup-build ## compile the program
+	@cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_BENCH=OFF >/dev/null
+	@cmake --build $(BUILD)
+
+test: setup ## build everything and run all tests
+	@cmake --preset release -DFATHOM_TESTS=ON -DFATHOM_BENCH=ON >/dev/null
+	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure -j2
-	@$(MAKE) --no-print-directory asan
 
-asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@cmake --preset asan >/dev/null && cmake --build build/asan && ctest --test-dir build/asan --output-on-failure -j2
+asan: setup ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@cmake --preset asan >/dev/null
+	@cmake --build build/asan
+	@ctest --test-dir build/asan --output-on-failure -j2
+
+fuzz: setup ## fuzz every target for FUZZ_SECONDS each (60)
+	@scripts/fuzz $(FUZZ_SECONDS)
 
 format: ## format every source file
 	@git ls-files '*.h' '*.cpp' | xargs clang-format-19 -i
+
+format-check: ## fail if a source file is not formatted
+	@git ls-files '*.h' '*.cpp' | xargs clang-format-19 --dry-run -Werror
+
+lint: setup ## clang-tidy over every source file (slow)
+	@cmake --preset clang >/dev/null
+	@git ls-files 'src/*.cpp' | xargs -P2 -n4 clang-tidy-19 -p build/clang --quiet
