@@ -1,0 +1,12 @@
+// The subcommands, one file each: `add_X_command` in X_command.cpp declares its options, its help,
+// and the callback that does the work. A callback throws fathom::Error to fail.
+#pragma once
+
+#include "cli/context.h"
+
+namespace fathom {
+
+void add_completion_command(CLI::App& app, Context& context);
+void add_man_command(CLI::App& app, Context& context);
+
+}  // namespace fathom
