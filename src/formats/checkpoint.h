@@ -21,18 +21,20 @@ namespace fathom {
 
 enum class CheckpointSource { Gguf, HuggingFace, Memory };
 
-struct MetaValue;
-/// Strings in a MetaArray or MetaValue view the checkpoint's mapping: they live as long as it does.
-using MetaArray = std::vector<MetaValue>;
+/// Strings in a MetaValue view the checkpoint's mapping: they live as long as it does.
 using MetaStrings = std::vector<std::string_view>;  // an array of strings (a vocabulary), compactly
 using MetaInts = std::vector<std::int64_t>;
 using MetaFloats = std::vector<double>;
+using MetaBools = std::vector<bool>;
 
-/// A metadata value. Unsigned integers over int64's range are refused at load.
+/// A metadata value. Unsigned integers over int64's range are refused at load; so are arrays of
+/// arrays in GGUF. An empty array in JSON is a MetaInts.
 struct MetaValue : std::variant<std::monostate, bool, std::int64_t, double, std::string_view,
-                                MetaStrings, MetaInts, MetaFloats, std::vector<bool>> {
+                                MetaStrings, MetaInts, MetaFloats, MetaBools> {
   using variant::variant;
 };
+/// "a string", "an array of integers": for messages.
+std::string_view kind_of(const MetaValue& value);
 
 class Checkpoint {
  public:
@@ -43,13 +45,25 @@ class Checkpoint {
   virtual const std::filesystem::path& path() const = 0;
 
   /// GGUF: the file's keys ("deepseek2.block_count"). HuggingFace: config.json flattened with dots
-  /// ("rope_scaling.factor"); null values are absent. nullptr when there is no such key.
+  /// ("rope_scaling.factor"); null values are absent; an array whose elements are not all numbers,
+  /// all strings or all booleans becomes the keys "name.0", "name.1", ...; generation_config.json
+  /// likewise under "generation_config.", a safetensors file's own metadata under "__metadata__.".
+  /// Memory: as HuggingFace. nullptr when there is no such key. Safe from several threads.
   virtual const MetaValue* metadata(std::string_view key) const = 0;
   virtual std::vector<std::string> metadata_keys() const = 0;
 
-  /// Canonical (Hugging Face) names of all tensors, in file order.
+  /// Canonical (Hugging Face) names of all tensors as stored, in file order: experts that a GGUF
+  /// file stacks are listed once, stacked.
   virtual const std::vector<std::string>& names() const = 0;
-  /// nullopt when there is no such tensor. The view lives as long as the checkpoint.
+  /// nullopt when there is no such tensor. The view lives as long as the checkpoint. Where experts
+  /// are stored stacked ("...mlp.experts.gate_proj.weight" [experts, out, in]), their slices are
+  /// found too ("...mlp.experts.17.gate_proj.weight" [out, in]).
+  ///
+  /// The bytes are the file's. What GGUF changes against Hugging Face stays changed: in the
+  /// architectures "llama" and "deepseek" the rows of q_proj and k_proj are permuted so that rope
+  /// rotates neighbours (2i, 2i+1) instead of halves (i, i + head_dim/2). "deepseek2" has no such
+  /// permutation (Hugging Face's own weights pair neighbours there), nor have "qwen2" and "qwen3"
+  /// (both pair halves).
   virtual std::optional<TensorView> find(std::string_view name) const = 0;
   /// The tensor, or Error(NotFound) naming file and tensor.
   TensorView tensor(std::string_view name) const;
@@ -71,8 +85,9 @@ class Checkpoint {
 };
 
 /// Opens a .gguf file (or the first of a split set), a .safetensors file, or a Hugging Face folder
-/// with config.json. Validates everything that later code relies on: no view reaches outside the
-/// file. Throws Error(NotFound | Corrupt | Unsupported).
+/// with config.json. Goes by content, not by extension. Validates everything that later code relies
+/// on: no view reaches outside the file. Throws Error(NotFound | Io | Corrupt | Unsupported |
+/// ResourceLimit).
 std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
 
 }  // namespace fathom
