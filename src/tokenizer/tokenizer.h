@@ -26,9 +26,10 @@
 #include <utility>
 #include <vector>
 
-#include "base/ids.h"
-
 namespace fathom {
+
+/// Index into the vocabulary, and so a row of the embedding table.
+enum class TokenId : std::int32_t {};
 
 constexpr std::int32_t to_int(TokenId id) { return static_cast<std::int32_t>(id); }
 
