@@ -171,6 +171,8 @@ class Tokenizer {
 
   PreTokenizer pre_tokenizer() const;
   TokenizerModel model() const;
+  /// Whether encode puts a space before the text that decode takes off.
+  bool has_space_prefix() const;
 
   struct Impl;
 

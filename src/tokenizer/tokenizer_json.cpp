@@ -1,0 +1,466 @@
+// Reads Hugging Face's tokenizer.json and tokenizer_config.json into a TokenizerSpec.
+//
+// Such a file is a small program: normaliser, pre-tokenizer, model, post-processor, each with
+// options. What is understood is recognised exactly, regular expressions by their text; anything
+// else is Error(Unsupported) that names it, because a near miss gives plausible but wrong ids.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "tokenizer/tokenizer.h"
+
+namespace fathom {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::string_view kSpaceSign = "\xE2\x96\x81";  // U+2581, SentencePiece's space
+constexpr std::size_t kMostTokens = std::size_t{64} << 20;
+
+constexpr std::string_view kLlama3Regex =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
+    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen2Regex =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
+    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// DeepSeek's files hold the line breaks of [\r\n] themselves, not as escapes.
+constexpr std::string_view kNewlineRegex = "[\r\n]";
+constexpr std::string_view kDeepSeekLetterRegex =
+    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ)"
+    R"(-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ)"
+    R"(-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
+constexpr std::string_view kDeepSeekPunctuationRegex = R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)";
+constexpr std::string_view kTrailingSpaceRegex = R"(\s+$)";
+constexpr std::string_view kDeepSeekCjkRegex = R"([一-龥ࠀ-一가-퟿]+)";
+constexpr std::string_view kSpacedLetterRegex = R"(\s?\p{L}+)";
+constexpr std::string_view kSpacedPunctuationRegex = R"(\s?\p{P}+)";
+constexpr std::string_view kThreeNumbersRegex = R"(\p{N}{1,3})";
+constexpr std::string_view kDeepSeekV3CjkRegex = R"([一-龥぀-ゟ゠-ヿ]+)";
+constexpr std::string_view kDeepSeekV3WordRegex =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^)"
+    "\r\n"
+    R"(\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[)"
+    "\r\n"
+    R"(]*|\s*[)"
+    "\r\n"
+    R"(]+|\s+(?!\S)|\s+)";
+
+// Steps that are no regular expression, as they are named in the list of steps.
+constexpr std::string_view kDigits = "Digits";
+constexpr std::string_view kByteLevel = "ByteLevel";
+constexpr std::string_view kByteLevelGpt2 = "ByteLevel with GPT-2's expression";
+
+struct KnownPreTokenizer {
+  PreTokenizer kind;
+  std::vector<std::string_view> steps;
+};
+
+const std::vector<KnownPreTokenizer>& known_pre_tokenizers() {
+  static const std::vector<KnownPreTokenizer> known = {
+      {PreTokenizer::Gpt2, {kByteLevelGpt2}},
+      {PreTokenizer::SmolLm, {kDigits, kByteLevelGpt2}},
+      {PreTokenizer::Llama3, {kLlama3Regex, kByteLevel}},
+      {PreTokenizer::Qwen2, {kQwen2Regex, kByteLevel}},
+      {PreTokenizer::DeepSeekLlm,
+       {kNewlineRegex, kDeepSeekLetterRegex, kDeepSeekPunctuationRegex, kTrailingSpaceRegex,
+        kDeepSeekCjkRegex, kDigits, kByteLevel}},
+      {PreTokenizer::DeepSeekCoder,
+       {kNewlineRegex, kSpacedLetterRegex, kSpacedPunctuationRegex, kDeepSeekCjkRegex, kDigits,
+        kByteLevel}},
+      {PreTokenizer::DeepSeekV3,
+       {kThreeNumbersRegex, kDeepSeekV3CjkRegex, kDeepSeekV3WordRegex, kByteLevel}},
+  };
+  return known;
+}
+
+class Reader {
+ public:
+  Reader(const Json& file, const Json& config, std::string_view origin)
+      : file_(file), config_(config), origin_(origin) {}
+
+  TokenizerSpec read();
+
+ private:
+  template <typename... Args>
+  [[noreturn]] void unsupported(fmt::format_string<Args...> format, Args&&... args) const {
+    fail(ErrorCode::Unsupported, "{}: {}; Fathom does not implement it and will not guess", origin_,
+         fmt::format(format, std::forward<Args>(args)...));
+  }
+  template <typename... Args>
+  [[noreturn]] void corrupt(fmt::format_string<Args...> format, Args&&... args) const {
+    fail(ErrorCode::Corrupt, "{}: {}", origin_, fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  // Fields by type; absent and null are the same.
+  static const Json* field(const Json& object, const char* key);
+  std::string text(const Json& object, const char* key) const;
+  bool flag(const Json& object, const char* key, bool otherwise) const;
+  TokenId token_id(const Json& value, std::string_view what) const;
+  std::vector<const Json*> steps(const char* key, const char* list) const;
+
+  void read_vocabulary(const Json& model);
+  void read_added();
+  void read_normaliser();
+  void read_pre_tokenizer();
+  void read_metaspace(const Json& step);
+  void read_merges(const Json& model);
+  void read_post_processor();
+  void read_config();
+  std::optional<TokenId> find(std::string_view piece) const;
+
+  const Json& file_;
+  const Json& config_;
+  const std::string origin_;
+  TokenizerSpec spec_;
+  std::vector<bool> present_;                               // [vocab_size]
+  std::unordered_map<std::string_view, std::int32_t> ids_;  // keys view spec_.pieces
+};
+
+const Json* Reader::field(const Json& object, const char* key) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::string Reader::text(const Json& object, const char* key) const {
+  const Json* value = field(object, key);
+  if (value == nullptr) return {};
+  if (!value->is_string()) corrupt("'{}' is a {}, not a string", key, value->type_name());
+  return value->get<std::string>();
+}
+
+bool Reader::flag(const Json& object, const char* key, bool otherwise) const {
+  const Json* value = field(object, key);
+  if (value == nullptr) return otherwise;
+  if (!value->is_boolean()) corrupt("'{}' is a {}, not true or false", key, value->type_name());
+  return value->get<bool>();
+}
+
+TokenId Reader::token_id(const Json& value, std::string_view what) const {
+  if (!value.is_number_integer()) corrupt("the id of {} is not an integer", what);
+  const bool fits = value.is_number_unsigned()
+                        ? value.get<std::uint64_t>() < kMostTokens
+                        : value.get<std::int64_t>() >= 0 &&
+                              value.get<std::int64_t>() < static_cast<std::int64_t>(kMostTokens);
+  if (!fits) corrupt("the id of {} is {}, not in 0 to {}", what, value.dump(), kMostTokens - 1);
+  return static_cast<TokenId>(value.get<std::int32_t>());
+}
+
+/// The parts of a component: those of a Sequence (however nested), or the one itself.
+std::vector<const Json*> Reader::steps(const char* key, const char* list) const {
+  std::vector<const Json*> flat;
+  std::vector<const Json*> open;
+  if (const Json* component = field(file_, key)) open.push_back(component);
+  while (!open.empty()) {
+    const Json& component = *open.back();
+    open.pop_back();
+    if (!component.is_object()) corrupt("'{}' is not an object", key);
+    if (text(component, "type") != "Sequence") {
+      flat.push_back(&component);
+      continue;
+    }
+    const Json* parts = field(component, list);
+    if (parts == nullptr || !parts->is_array()) corrupt("'{}' has no list '{}'", key, list);
+    for (auto part = parts->rbegin(); part != parts->rend(); ++part) open.push_back(&*part);
+  }
+  return flat;
+}
+
+std::optional<TokenId> Reader::find(std::string_view piece) const {
+  const auto found = ids_.find(piece);
+  if (found == ids_.end()) return std::nullopt;
+  return static_cast<TokenId>(found->second);
+}
+
+void Reader::read_vocabulary(const Json& model) {
+  const Json* vocab = field(model, "vocab");
+  if (vocab == nullptr || !vocab->is_object()) corrupt("'model.vocab' is not an object");
+  const Json* added = field(file_, "added_tokens");
+  if (added != nullptr && !added->is_array()) corrupt("'added_tokens' is not an array");
+
+  std::size_t size = 0;
+  const auto cover = [&](TokenId id) {
+    size = std::max(size, static_cast<std::size_t>(to_int(id)) + 1);
+  };
+  for (const auto& [piece, id] : vocab->items()) cover(token_id(id, "a token"));
+  std::size_t count = vocab->size();
+  if (added != nullptr) {
+    count += added->size();
+    for (const Json& token : *added) {
+      const Json* id = field(token, "id");
+      if (id == nullptr) corrupt("an added token has no id");
+      cover(token_id(*id, "an added token"));
+    }
+  }
+  // Ids may have holes, but a few tokens must not claim gigabytes of table.
+  if (size > 2 * count + 1024) {
+    corrupt("the highest token id is {}, but there are only {} tokens", size - 1, count);
+  }
+  spec_.pieces.resize(size);
+  spec_.types.assign(size, TokenType::Unused);
+  present_.assign(size, false);
+  for (const auto& [piece, id] : vocab->items()) {
+    const auto index = static_cast<std::size_t>(id.get<std::int32_t>());
+    if (present_[index]) {
+      corrupt("tokens '{}' and '{}' have the same id {}", spec_.pieces[index], piece, index);
+    }
+    present_[index] = true;
+    spec_.pieces[index] = piece;
+    spec_.types[index] = TokenType::Normal;
+  }
+}
+
+void Reader::read_added() {
+  const Json* added = field(file_, "added_tokens");
+  if (added == nullptr) return;
+  for (const Json& entry : *added) {
+    AddedToken token;
+    token.content = text(entry, "content");
+    token.id = token_id(entry["id"], "an added token");
+    token.special = flag(entry, "special", false);
+    token.lstrip = flag(entry, "lstrip", false);
+    token.rstrip = flag(entry, "rstrip", false);
+    token.normalized = flag(entry, "normalized", !token.special);
+    token.single_word = flag(entry, "single_word", false);
+    const auto index = static_cast<std::size_t>(to_int(token.id));
+    if (present_[index] && spec_.pieces[index] != token.content) {
+      corrupt("added token '{}' has the id {} of '{}'", token.content, index, spec_.pieces[index]);
+    }
+    if (token.special) {
+      spec_.types[index] = TokenType::Control;
+    } else if (!present_[index]) {
+      spec_.types[index] = TokenType::UserDefined;
+    }
+    present_[index] = true;
+    spec_.pieces[index] = token.content;
+    spec_.added.push_back(std::move(token));
+  }
+}
+
+void Reader::read_normaliser() {
+  std::vector<std::string> names;
+  for (const Json* step : steps("normalizer", "normalizers")) {
+    const std::string type = text(*step, "type");
+    const Json* pattern = field(*step, "pattern");
+    if (type == "NFC") {
+      names.push_back(type);
+    } else if (type == "Prepend" && text(*step, "prepend") == kSpaceSign) {
+      names.push_back(type);
+    } else if (type == "Replace" && pattern != nullptr && text(*pattern, "String") == " " &&
+               text(*step, "content") == kSpaceSign) {
+      names.push_back(type);
+    } else {
+      unsupported("the normalizer {}", step->dump());
+    }
+  }
+  using Names = std::vector<std::string>;
+  if (names.empty()) return;
+  if (names == Names{"NFC"}) {
+    spec_.normaliser = Normaliser::Nfc;
+  } else if (names == Names{"Prepend", "Replace"}) {
+    spec_.model = TokenizerModel::SentencePieceBpe;
+    spec_.space_prefix = SpacePrefix::EverySegment;
+  } else if (names == Names{"Replace"}) {
+    spec_.model = TokenizerModel::SentencePieceBpe;
+  } else {
+    unsupported("the normalizer {}", file_["normalizer"].dump());
+  }
+}
+
+/// SentencePiece's spaces done by a pre-tokenizer instead of a normaliser (newer files).
+void Reader::read_metaspace(const Json& step) {
+  const bool split = flag(step, "split", true);
+  const std::string scheme = field(step, "prepend_scheme") != nullptr ? text(step, "prepend_scheme")
+                             : flag(step, "add_prefix_space", true)   ? "always"
+                                                                      : "never";
+  if (text(step, "replacement") != kSpaceSign || split || spec_.space_prefix != SpacePrefix::None) {
+    unsupported("the pre_tokenizer {}", step.dump());
+  }
+  spec_.model = TokenizerModel::SentencePieceBpe;
+  if (scheme == "always") {
+    spec_.space_prefix = SpacePrefix::EverySegmentIfNone;
+  } else if (scheme == "first") {
+    spec_.space_prefix = SpacePrefix::FirstSegmentIfNone;
+  } else if (scheme != "never") {
+    unsupported("the prepend_scheme '{}'", scheme);
+  }
+}
+
+void Reader::read_pre_tokenizer() {
+  const std::vector<const Json*> parts = steps("pre_tokenizer", "pretokenizers");
+  std::vector<std::string> names;
+  for (const Json* part : parts) {
+    const std::string type = text(*part, "type");
+    const Json* pattern = field(*part, "pattern");
+    if (type == "Metaspace" && parts.size() == 1) {
+      return read_metaspace(*part);
+    } else if (type == "Split" && pattern != nullptr && text(*part, "behavior") == "Isolated" &&
+               !flag(*part, "invert", false) && field(*pattern, "Regex") != nullptr) {
+      names.push_back(text(*pattern, "Regex"));
+    } else if (type == "Digits" && flag(*part, "individual_digits", false)) {
+      names.emplace_back(kDigits);
+    } else if (type == "ByteLevel" && !flag(*part, "add_prefix_space", true)) {
+      names.emplace_back(flag(*part, "use_regex", true) ? kByteLevelGpt2 : kByteLevel);
+    } else {
+      unsupported("the pre_tokenizer {}", part->dump());
+    }
+  }
+  if (spec_.model == TokenizerModel::SentencePieceBpe) {
+    if (!names.empty()) unsupported("the pre_tokenizer {}", file_["pre_tokenizer"].dump());
+    return;
+  }
+  for (const KnownPreTokenizer& known : known_pre_tokenizers()) {
+    if (std::equal(names.begin(), names.end(), known.steps.begin(), known.steps.end())) {
+      spec_.pre_tokenizer = known.kind;
+      return;
+    }
+  }
+  unsupported("the pre_tokenizer {}",
+              field(file_, "pre_tokenizer") ? file_["pre_tokenizer"].dump() : "null");
+}
+
+void Reader::read_merges(const Json& model) {
+  const Json* merges = field(model, "merges");
+  if (merges == nullptr || !merges->is_array()) corrupt("'model.merges' is not an array");
+  spec_.merges.reserve(merges->size());
+  for (const Json& merge : *merges) {
+    std::optional<TokenId> left, right;
+    if (merge.is_string()) {
+      const auto& pair = merge.get_ref<const std::string&>();
+      const std::size_t space = pair.find(' ');
+      if (space != std::string::npos) {
+        left = find(std::string_view(pair).substr(0, space));
+        right = find(std::string_view(pair).substr(space + 1));
+      }
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+               merge[1].is_string()) {
+      left = find(merge[0].get_ref<const std::string&>());
+      right = find(merge[1].get_ref<const std::string&>());
+    }
+    if (!left || !right) {
+      corrupt("merge {} is not two tokens of the vocabulary: {:.80}", spec_.merges.size(),
+              merge.dump(-1, ' ', false, Json::error_handler_t::replace));
+    }
+    spec_.merges.emplace_back(*left, *right);
+  }
+}
+
+/// Which special tokens encode adds. Only "bos? text eos?" is known.
+void Reader::read_post_processor() {
+  for (const Json* step : steps("post_processor", "processors")) {
+    const std::string type = text(*step, "type");
+    if (type == "ByteLevel") continue;  // trims offsets, which are not ours
+    const Json* single = field(*step, "single");
+    if (type != "TemplateProcessing" || single == nullptr || !single->is_array()) {
+      unsupported("the post_processor {}", type);
+    }
+    bool after_text = false;
+    for (const Json& item : *single) {
+      if (field(item, "Sequence") != nullptr) {
+        after_text = true;
+        continue;
+      }
+      const Json* token = field(item, "SpecialToken");
+      const std::optional<TokenId> id = token ? find(text(*token, "id")) : std::nullopt;
+      bool& already = after_text ? spec_.add_eos : spec_.add_bos;
+      if (!id || already) unsupported("the post_processor's template {}", single->dump());
+      (after_text ? spec_.eos : spec_.bos) = *id;
+      already = true;
+    }
+  }
+}
+
+void Reader::read_config() {
+  // A special token is a string, or an object with its "content".
+  const auto special = [&](const char* key) -> std::optional<TokenId> {
+    const Json* value = field(config_, key);
+    if (value == nullptr) return std::nullopt;
+    const std::string content = value->is_object() ? text(*value, "content") : text(config_, key);
+    return find(content);
+  };
+  const auto required = [&](const char* key, std::optional<TokenId>& id) {
+    if (field(config_, key) == nullptr) return;
+    const std::optional<TokenId> found = special(key);
+    if (!found) corrupt("the configuration's {} is not in the vocabulary", key);
+    id = found;
+  };
+  required("bos_token", spec_.bos);
+  required("eos_token", spec_.eos);
+  if (const auto pad = special("pad_token")) spec_.pad = pad;
+  spec_.add_bos = flag(config_, "add_bos_token", spec_.add_bos) && spec_.bos;
+  spec_.add_eos = flag(config_, "add_eos_token", spec_.add_eos) && spec_.eos;
+}
+
+TokenizerSpec Reader::read() {
+  spec_.origin = origin_;
+  const Json* model = field(file_, "model");
+  if (model == nullptr || !model->is_object()) corrupt("there is no 'model'");
+  const std::string type = text(*model, "type");
+  if (type != "BPE" && !(type.empty() && field(*model, "merges") != nullptr)) {
+    unsupported("the model type '{}'", type);
+  }
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (!text(*model, key).empty()) unsupported("the {} '{}'", key, text(*model, key));
+  }
+  if (const Json* dropout = field(*model, "dropout"); dropout != nullptr && *dropout != 0) {
+    unsupported("a dropout of {}", dropout->dump());
+  }
+  read_vocabulary(*model);
+  read_added();
+  ids_.reserve(spec_.pieces.size());
+  for (std::size_t id = 0; id < spec_.pieces.size(); ++id) {
+    if (present_[id]) ids_.emplace(spec_.pieces[id], static_cast<std::int32_t>(id));
+  }
+  read_normaliser();
+  read_pre_tokenizer();
+  read_merges(*model);
+  spec_.ignore_merges = flag(*model, "ignore_merges", false);
+  spec_.byte_fallback = flag(*model, "byte_fallback", false);
+  spec_.fuse_unknown = flag(*model, "fuse_unk", false);
+  if (const std::string unk = text(*model, "unk_token"); !unk.empty()) {
+    spec_.unk = find(unk);
+    if (!spec_.unk) corrupt("the unknown token '{}' is not in the vocabulary", unk);
+  }
+  if (spec_.byte_fallback && spec_.model == TokenizerModel::ByteLevelBpe) {
+    unsupported("byte_fallback in a byte-level model");
+  }
+  if (spec_.byte_fallback) {
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      const std::optional<TokenId> id = find(fmt::format("<0x{:02X}>", byte));
+      if (id) spec_.types[static_cast<std::size_t>(to_int(*id))] = TokenType::Byte;
+    }
+  }
+  read_post_processor();
+  read_config();
+  return std::move(spec_);
+}
+
+Json parse(std::string_view content, std::string_view origin) {
+  try {
+    Json json = Json::parse(content);
+    require(json.is_object(), ErrorCode::Corrupt, "{}: not a JSON object", origin);
+    return json;
+  } catch (const Json::exception& e) {
+    fail(ErrorCode::Corrupt, "{}: not valid JSON: {}", origin, e.what());
+  }
+}
+
+}  // namespace
+
+TokenizerSpec parse_tokenizer_json(std::string_view tokenizer_json,
+                                   std::string_view tokenizer_config_json,
+                                   std::string_view origin) {
+  const Json file = parse(tokenizer_json, origin);
+  const Json config = tokenizer_config_json.empty()
+                          ? Json::object()
+                          : parse(tokenizer_config_json, "tokenizer_config.json");
+  try {
+    return Reader(file, config, origin).read();
+  } catch (const Json::exception& e) {  // a field of a shape that no check above foresaw
+    fail(ErrorCode::Corrupt, "{}: {}", origin, e.what());
+  }
+}
+
+}  // namespace fathom
