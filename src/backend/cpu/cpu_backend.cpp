@@ -1,0 +1,343 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/cpu_weights.h"
+#include "backend/cpu/matmul.h"
+#include "backend/cpu/row_ops.h"
+#include "base/cpu_features.h"
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "tensor/quantise.h"
+
+namespace fathom {
+namespace {
+
+using namespace cpu;  // NOLINT: this file is where the two meet
+
+/// Grows without keeping contents and without writing zeros: pages are touched as they are used.
+struct CpuActivations final : Activations {
+  std::unique_ptr<float[]> data;
+  std::size_t capacity = 0;
+
+  float* row(std::size_t r) { return data.get() + r * width; }
+  const float* row(std::size_t r) const { return data.get() + r * width; }
+};
+
+struct CpuKvPage final : KvPage {
+  explicit CpuKvPage(std::size_t bytes) : data(new std::byte[bytes]) {}
+  std::unique_ptr<std::byte[]> data;  // [layers, 64, width]
+};
+
+CpuActivations& cpu_of(Activations& activations) {
+  return static_cast<CpuActivations&>(activations);
+}
+const CpuActivations& cpu_of(const Activations& activations) {
+  return static_cast<const CpuActivations&>(activations);
+}
+const PackedMatrix& cpu_of(const Matrix& matrix) {
+  return static_cast<const CpuMatrix&>(matrix).packed;
+}
+const float* cpu_of(const Vector& vector) {
+  return static_cast<const CpuVector&>(vector).values.data();
+}
+
+std::size_t layer_bytes(const KvLayout& layout) { return layout.page_bytes() / layout.layers; }
+std::size_t entry_bytes(const KvLayout& layout) {
+  return layer_bytes(layout) / KvLayout::kPageTokens;
+}
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const CpuBackendOptions& options)
+      : pool_(options.threads),
+        level_(selected_cpu_level()),
+        packer_(pool_, level_,
+                options.precision == CpuPrecision::F32 ? Precision::F32 : Precision::Int8) {}
+
+  // --- weights
+
+  std::unique_ptr<Matrix> pack_matrix(const WeightSource& source, Rounding rounding) override {
+    auto matrix = std::make_unique<CpuMatrix>();
+    std::vector<std::vector<std::byte>> storage;
+    matrix->packed = packer_.pack(source, precision_for(rounding), storage);
+    if (!storage.empty()) matrix->storage = std::move(storage.front());
+    matrix->out_features = matrix->packed.out_features();
+    matrix->in_features = matrix->packed.in_features();
+    return matrix;
+  }
+  std::unique_ptr<Vector> load_vector(const TensorView& view) override {
+    auto vector = std::make_unique<CpuVector>();
+    vector->values = to_f32(view);
+    vector->size = vector->values.size();
+    return vector;
+  }
+  std::unique_ptr<Table> load_table(const TensorView& view) override {
+    auto table = std::make_unique<CpuTable>();
+    table->view = view;
+    return table;
+  }
+  std::unique_ptr<Ffn> pack_ffn(const FfnSource& source) override {
+    auto ffn = std::make_unique<CpuFfn>();
+    ffn->ffn = packer_.pack(source, ffn->storage);
+    return ffn;
+  }
+  std::unique_ptr<Experts> pack_experts(std::span<const FfnSource> sources) override {
+    auto experts = std::make_unique<CpuExperts>();
+    experts->experts.reserve(sources.size());
+    for (const FfnSource& source : sources) {
+      experts->experts.push_back(packer_.pack(source, experts->storage));
+    }
+    return experts;
+  }
+  std::unique_ptr<LatentHeads> pack_latent_heads(const LatentHeadsSource& source,
+                                                 const LatentSizes& sizes) override {
+    return packer_.pack(source, sizes);
+  }
+  std::uint64_t packed_bytes(const WeightSource& source, Rounding rounding) const override {
+    return packer_.packed_bytes(source, precision_for(rounding));
+  }
+  std::uint64_t packed_bytes(const LatentHeadsSource& source,
+                             const LatentSizes& sizes) const override {
+    return packer_.packed_bytes(source, sizes);
+  }
+
+  // --- memory
+
+  std::unique_ptr<Activations> make_activations(std::size_t width) override {
+    auto activations = std::make_unique<CpuActivations>();
+    activations->width = width;
+    return activations;
+  }
+  void set_rows(Activations& activations, std::size_t rows) override {
+    CpuActivations& a = cpu_of(activations);
+    if (rows * a.width > a.capacity) {
+      a.data.reset();  // first, so that old and new are never held together
+      a.capacity = 0;
+      a.data.reset(new float[rows * a.width]);
+      a.capacity = rows * a.width;
+    }
+    a.rows = rows;
+  }
+  std::unique_ptr<KvPage> make_page(const KvLayout& layout) override {
+    return std::make_unique<CpuKvPage>(layout.page_bytes());
+  }
+  void copy_page(const KvLayout& layout, const KvPage& from, KvPage& to,
+                 std::size_t tokens) override {
+    const auto& source = static_cast<const CpuKvPage&>(from);
+    auto& target = static_cast<CpuKvPage&>(to);
+    for (std::size_t layer = 0; layer < layout.layers; ++layer) {
+      const std::size_t at = layer * layer_bytes(layout);
+      std::memcpy(target.data.get() + at, source.data.get() + at, tokens * entry_bytes(layout));
+    }
+  }
+  std::span<const float> read(const Activations& activations) override {
+    return {cpu_of(activations).data.get(), activations.rows * activations.width};
+  }
+
+  // --- operations
+
+  void embed(const Table& table, std::span<const TokenId> tokens, Activations& out) override {
+    const TensorView& view = static_cast<const CpuTable&>(table).view;
+    for_rows(tokens.size(), out.width, [&](std::size_t r) {
+      dequantise(view.dtype, view.row(static_cast<std::uint64_t>(value(tokens[r]))),
+                 std::span(cpu_of(out).row(r), out.width));
+    });
+  }
+  void rms_norm(const Columns& x, const Vector& weight, float epsilon,
+                const Columns& out) override {
+    for_rows(x.of->rows, x.count * x.size, [&](std::size_t r) {
+      for (std::size_t g = 0; g < x.count; ++g) {
+        rms_norm_row(cpu_of(*x.of).row(r) + x.offset + g * x.step, cpu_of(weight), x.size, epsilon,
+                     cpu_of(*out.of).row(r) + out.offset + g * out.step);
+      }
+    });
+  }
+  void linear(const Activations& x, std::span<const Linear> products) override {
+    std::vector<Product> list;
+    list.reserve(products.size());
+    for (const Linear& p : products) {
+      list.push_back({&cpu_of(*p.weight), cpu_of(*p.y).row(0), p.y->width,
+                      p.bias == nullptr ? nullptr : cpu_of(*p.bias), p.accumulate});
+    }
+    matmul(pool_, cpu_of(x).row(0), x.width, x.rows, list);
+  }
+  void rotations(const RopeSpec& rope, std::span<const Position> positions,
+                 Activations& out) override {
+    for_rows(positions.size(), 20 * out.width, [&](std::size_t r) {
+      rotation_row(rope.frequencies, value(positions[r]), rope.attention_factor,
+                   cpu_of(out).row(r));
+    });
+  }
+  void rotate(const RopeSpec& rope, const Activations& rotations, const Columns& x) override {
+    for_rows(x.of->rows, x.count * x.size, [&](std::size_t r) {
+      for (std::size_t g = 0; g < x.count; ++g) {
+        rotate_row(cpu_of(rotations).row(r), rope.frequencies.size(), rope.interleaved,
+                   cpu_of(*x.of).row(r) + x.offset + g * x.step);
+      }
+    });
+  }
+  void append(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
+              std::span<const Columns> parts) override {
+    const std::size_t element = info(layout.dtype).block_bytes;
+    for (const KvRun& run : runs) {
+      for_rows(run.rows, layout.width, [&](std::size_t i) {
+        const std::size_t position = run.first_position + i;
+        auto& page = static_cast<CpuKvPage&>(*run.pages[position / KvLayout::kPageTokens]);
+        std::byte* to = page.data.get() + layer * layer_bytes(layout) +
+                        position % KvLayout::kPageTokens * entry_bytes(layout);
+        for (const Columns& part : parts) {
+          store_row(layout.dtype, cpu_of(*part.of).row(run.first_row + i) + part.offset, part.size,
+                    to);
+          to += part.size * element;
+        }
+      });
+    }
+  }
+  void grouped_attention(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
+                         const Activations& q, std::size_t heads, std::size_t kv_heads,
+                         std::size_t head_dim, float scale, Activations& out) override {
+    AttentionShape shape;
+    shape.heads = heads;
+    shape.kv_heads = kv_heads;
+    shape.k_dim = shape.v_dim = head_dim;
+    shape.k_step = shape.v_step = head_dim;
+    shape.v_offset = kv_heads * head_dim;
+    shape.row_width = layout.width;
+    shape.kv_dtype = layout.dtype;
+    shape.scale = scale;
+    attend(layout, layer, runs, shape, cpu_of(q), cpu_of(out));
+  }
+  void latent_attention(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
+                        const Activations& q, const LatentHeads& latent_heads, float scale,
+                        Activations& out) override {
+    const auto& latent = static_cast<const CpuLatentHeads&>(latent_heads);
+    const LatentSizes& s = latent.sizes;
+    const std::size_t head_width = s.qk_nope_head_dim + s.qk_rope_head_dim;
+    const std::size_t latent_width = s.kv_lora_rank + s.qk_rope_head_dim;
+    latent_q_.width = s.heads * latent_width;
+    latent_out_.width = s.heads * s.kv_lora_rank;
+    set_rows(latent_q_, q.rows);
+    set_rows(latent_out_, q.rows);
+
+    // q . (k_b c) = (k_b^T q) . c: the query goes to the cache's space instead of the cache to its.
+    for (std::size_t h = 0; h < s.heads; ++h) {
+      const Product into_latent{&latent.k_b[h], latent_q_.row(0) + h * latent_width,
+                                latent_q_.width, nullptr, false};
+      matmul(pool_, cpu_of(q).row(0) + h * head_width, q.width, q.rows, {&into_latent, 1});
+    }
+    for_rows(q.rows, s.heads * s.qk_rope_head_dim, [&](std::size_t r) {
+      for (std::size_t h = 0; h < s.heads; ++h) {
+        std::copy_n(cpu_of(q).row(r) + h * head_width + s.qk_nope_head_dim, s.qk_rope_head_dim,
+                    latent_q_.row(r) + h * latent_width + s.kv_lora_rank);
+      }
+    });
+
+    AttentionShape shape;  // one kv head, whose value is the first part of its key
+    shape.heads = s.heads;
+    shape.kv_heads = 1;
+    shape.k_dim = latent_width;
+    shape.v_dim = s.kv_lora_rank;
+    shape.row_width = layout.width;
+    shape.kv_dtype = layout.dtype;
+    shape.scale = scale;
+    attend(layout, layer, runs, shape, latent_q_, latent_out_);
+
+    for (std::size_t h = 0; h < s.heads; ++h) {
+      const Product out_of_latent{&latent.v_b[h], cpu_of(out).row(0) + h * s.v_head_dim, out.width,
+                                  nullptr, false};
+      matmul(pool_, latent_out_.row(0) + h * s.kv_lora_rank, latent_out_.width, q.rows,
+             {&out_of_latent, 1});
+    }
+  }
+  void feed_forward(const Activations& x, const Ffn& ffn, Activations& y,
+                    bool accumulate) override {
+    cpu::feed_forward(pool_, static_cast<const CpuFfn&>(ffn).ffn, cpu_of(x).row(0), x.rows,
+                      cpu_of(y).row(0), accumulate);
+  }
+  void route(const Activations& x, const Matrix& gate, const Vector* bias, const GateSpec& spec,
+             Choice& choice) override {
+    gate_logits_.width = spec.experts;
+    set_rows(gate_logits_, x.rows);
+    const Product product{&cpu_of(gate), gate_logits_.row(0), spec.experts, nullptr, false};
+    matmul(pool_, cpu_of(x).row(0), x.width, x.rows, {&product, 1});
+    choice.per_token = spec.per_token;
+    choice.ids.resize(x.rows * spec.per_token);
+    choice.weights.resize(x.rows * spec.per_token);
+    for_rows(x.rows, 20 * spec.experts, [&](std::size_t r) {
+      choose_experts(spec, gate_logits_.row(r), bias == nullptr ? nullptr : cpu_of(*bias),
+                     &choice.ids[r * spec.per_token], &choice.weights[r * spec.per_token]);
+    });
+  }
+  void mixture_of_experts(const Activations& x, const Experts& experts, const Choice& choice,
+                          Activations& y) override {
+    cpu::mixture_of_experts(pool_, static_cast<const CpuExperts&>(experts).experts,
+                            cpu_of(x).row(0), x.rows, choice.ids.data(), choice.weights.data(),
+                            choice.per_token, cpu_of(y).row(0));
+  }
+  void select(const Activations& x, std::span<const std::size_t> rows, Activations& out) override {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      std::copy_n(cpu_of(x).row(rows[i]), x.width, cpu_of(out).row(i));
+    }
+  }
+
+ private:
+  Precision precision_for(Rounding rounding) const {
+    return rounding == Rounding::Never ? Precision::F32 : packer_.precision();
+  }
+
+  /// body(row) for each row; on all threads when there is enough to do (`work`: elements a row).
+  template <typename Body>
+  void for_rows(std::size_t rows, std::size_t work, const Body& body) {
+    constexpr std::size_t kWorthAChunk = 1 << 14;  // elements; a chunk costs about a microsecond
+    const std::size_t grain =
+        std::max<std::size_t>(1, kWorthAChunk / std::max<std::size_t>(1, work));
+    if (rows <= grain) {
+      for (std::size_t r = 0; r < rows; ++r) body(r);
+      return;
+    }
+    pool_.for_ranges(rows, grain, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t r = begin; r < end; ++r) body(r);
+    });
+  }
+
+  void attend(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
+              const AttentionShape& shape, const CpuActivations& q, CpuActivations& out) {
+    std::size_t pages = 0;
+    for (const KvRun& run : runs) pages += run.pages.size();
+    page_pointers_.clear();
+    page_pointers_.reserve(pages);  // spans below view it
+    spans_.clear();
+    for (const KvRun& run : runs) {
+      const std::size_t first = page_pointers_.size();
+      for (const KvPage* page : run.pages) {
+        page_pointers_.push_back(static_cast<const CpuKvPage*>(page)->data.get() +
+                                 layer * layer_bytes(layout));
+      }
+      spans_.push_back({std::span(page_pointers_).subspan(first), run.first_position, run.rows,
+                        q.row(run.first_row), out.row(run.first_row)});
+    }
+    attention(pool_, level_, shape, spans_);
+  }
+
+  ThreadPool pool_;
+  CpuLevel level_;
+  WeightPacker packer_;
+  // Scratch, kept between calls.
+  CpuActivations latent_q_;    // [rows, heads * (kv_lora_rank + qk_rope_head_dim)]
+  CpuActivations latent_out_;  // [rows, heads * kv_lora_rank]
+  CpuActivations gate_logits_;
+  std::vector<const std::byte*> page_pointers_;
+  std::vector<AttentionSpan> spans_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuBackendOptions& options) {
+  return std::make_unique<CpuBackend>(options);
+}
+
+}  // namespace fathom

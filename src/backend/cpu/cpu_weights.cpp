@@ -1,0 +1,143 @@
+#include "backend/cpu/cpu_weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/row_ops.h"
+#include "base/error.h"
+#include "tensor/quantise.h"
+
+namespace fathom::cpu {
+namespace {
+
+using Storage = std::vector<std::vector<std::byte>>;
+
+/// A tensor of this type and shape with its own bytes.
+TensorView allocate(DType dtype, const Shape& shape, Storage& storage) {
+  storage.emplace_back(tensor_bytes(dtype, shape));
+  return {dtype, shape, storage.back()};
+}
+
+std::span<std::byte> mutable_row(const TensorView& view, Storage& storage, std::uint64_t row) {
+  const std::size_t bytes = row_bytes(view.dtype, view.shape.row_elements());
+  return std::span(storage.back()).subspan(row * bytes, bytes);
+}
+
+/// [.., .., n] as [rows, n].
+TensorView flattened(const TensorView& view) {
+  return {view.dtype, Shape{view.shape.rows(), view.shape.row_elements()}, view.data};
+}
+
+/// Rows [begin, begin + rows) of a rank-2 tensor, each of `size` elements, as [size, rows].
+TensorView transpose(ThreadPool& pool, const TensorView& source, std::size_t begin,
+                     std::size_t rows, DType to, Storage& storage) {
+  const auto size = static_cast<std::size_t>(source.shape.row_elements());
+  std::vector<float> turned(size * rows);
+  pool.for_ranges(rows, 16, [&](std::size_t first, std::size_t last) {
+    std::vector<float> row(size);
+    for (std::size_t r = first; r < last; ++r) {
+      dequantise(source.dtype, source.row(begin + r), row);
+      for (std::size_t i = 0; i < size; ++i) turned[i * rows + r] = row[i];
+    }
+  });
+  const TensorView out = allocate(to, Shape{size, rows}, storage);
+  pool.for_ranges(size, 64, [&](std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) {
+      store_row(to, turned.data() + i * rows, rows, mutable_row(out, storage, i).data());
+    }
+  });
+  return out;
+}
+
+}  // namespace
+
+DType WeightPacker::fp8_becomes() const {
+  // DeepSeek's own conversion of its FP8 checkpoints for other hardware is to BF16.
+  return precision_ == Precision::F32 ? DType::F32 : DType::BF16;
+}
+
+DType WeightPacker::transposed_becomes(DType source) {
+  // Blocks run along rows, so a quantised matrix cannot be transposed as it is.
+  return source == DType::BF16 ? DType::BF16 : DType::F32;
+}
+
+TensorView WeightPacker::without_scales(const WeightSource& source, Storage& storage) const {
+  if (!source.scale_inv) return source.weight;
+  const TensorView out = allocate(fp8_becomes(), source.weight.shape, storage);
+  const auto columns = static_cast<std::size_t>(source.weight.shape.row_elements());
+  pool_.for_ranges(source.weight.shape.rows(), kFp8Block, [&](std::size_t first, std::size_t last) {
+    std::vector<float> rows((last - first) * columns);
+    dequantise_fp8_blocks(source.weight, *source.scale_inv, first, last, rows);
+    for (std::size_t r = first; r < last; ++r) {
+      store_row(out.dtype, rows.data() + (r - first) * columns, columns,
+                mutable_row(out, storage, r).data());
+    }
+  });
+  return out;
+}
+
+PackedMatrix WeightPacker::pack(const WeightSource& source, Precision precision,
+                                Storage& storage) const {
+  return pack_stored(without_scales(source, storage), precision, storage);
+}
+
+PackedMatrix WeightPacker::pack_stored(const TensorView& view, Precision precision,
+                                       Storage& storage) const {
+  PackedMatrix packed = PackedMatrix::pack(view, precision, level_, pool_);
+  const bool ours = !storage.empty() && view.data.data() == storage.back().data();
+  if (ours && packed.owned_bytes() > 0) storage.pop_back();  // it made a copy of its own
+  return packed;
+}
+
+FeedForward WeightPacker::pack(const FfnSource& source, Storage& storage) const {
+  FeedForward ffn;
+  ffn.gate = pack(source.gate, precision_, storage);
+  ffn.up = pack(source.up, precision_, storage);
+  ffn.down = pack(source.down, precision_, storage);
+  return ffn;
+}
+
+std::unique_ptr<CpuLatentHeads> WeightPacker::pack(const LatentHeadsSource& source,
+                                                   const LatentSizes& sizes) const {
+  auto latent = std::make_unique<CpuLatentHeads>();
+  latent->sizes = sizes;
+  const std::size_t nope = sizes.qk_nope_head_dim;
+  const std::size_t v_dim = sizes.v_head_dim;
+  Storage& storage = latent->storage;
+  for (std::size_t h = 0; h < sizes.heads; ++h) {
+    if (source.kv_b) {
+      if (h == 0 && source.kv_b->scale_inv) without_scales(*source.kv_b, storage);
+      const TensorView kv_b = source.kv_b->scale_inv
+                                  ? TensorView{fp8_becomes(), source.kv_b->weight.shape, storage[0]}
+                                  : source.kv_b->weight;
+      const std::size_t begin = h * (nope + v_dim);
+      const DType k_type = transposed_becomes(kv_b.dtype);
+      const TensorView k_b = transpose(pool_, kv_b, begin, nope, k_type, storage);
+      latent->k_b.push_back(pack_stored(k_b, precision_, storage));
+      latent->v_b.push_back(PackedMatrix::pack(kv_b.rows(begin + nope, begin + nope + v_dim),
+                                               precision_, level_, pool_));
+    } else {
+      const std::size_t rank = sizes.kv_lora_rank;
+      latent->k_b.push_back(PackedMatrix::pack(
+          flattened(*source.k_b).rows(h * rank, (h + 1) * rank), precision_, level_, pool_));
+      latent->v_b.push_back(PackedMatrix::pack(
+          flattened(*source.v_b).rows(h * v_dim, (h + 1) * v_dim), precision_, level_, pool_));
+    }
+  }
+  return latent;
+}
+
+std::uint64_t WeightPacker::packed_bytes(const WeightSource& source,
+                                         Precision /*precision*/) const {
+  return source.scale_inv ? tensor_bytes(fp8_becomes(), source.weight.shape) : 0;
+}
+
+std::uint64_t WeightPacker::packed_bytes(const LatentHeadsSource& source,
+                                         const LatentSizes& sizes) const {
+  if (!source.kv_b) return 0;
+  const DType stored = source.kv_b->scale_inv ? fp8_becomes() : source.kv_b->weight.dtype;
+  const Shape turned{sizes.heads * sizes.kv_lora_rank, sizes.qk_nope_head_dim};
+  return packed_bytes(*source.kv_b, precision_) + tensor_bytes(transposed_becomes(stored), turned);
+}
+
+}  // namespace fathom::cpu
