@@ -18,9 +18,13 @@ struct KvCacheOptions {
       0;  // over all sequences, rounded up to pages; memory is taken as used
 };
 
-/// Pages are reference-counted and immutable when full: a fork shares them and copies only the open
-/// last page. For latent attention a page holds [64, kv_lora_rank + qk_rope_head_dim] per layer,
+/// Pages are reference-counted and immutable when full: a fork shares them, and whoever first grows
+/// into a shared last page copies it (so that growth may take a page more than tokens alone ask
+/// for). For latent attention a page holds [64, kv_lora_rank + qk_rope_head_dim] per layer,
 /// never the expanded heads.
+///
+/// All functions throw Error(InvalidArgument) for a sequence that is not (or no longer) there. Used
+/// by one thread at a time. Keeps its model's device alive.
 class KvCache {
  public:
   struct Impl;
@@ -34,6 +38,7 @@ class KvCache {
   /// A new empty sequence.
   SequenceId create();
   /// A new sequence that starts with the first `tokens` of `source` (shared pages).
+  /// Error(InvalidArgument) if it holds fewer; so for truncate().
   SequenceId fork(SequenceId source, std::size_t tokens);
   void remove(SequenceId sequence);
   /// Forgets all but the first `tokens`.
@@ -42,7 +47,7 @@ class KvCache {
 
   std::size_t capacity_tokens() const;
   std::size_t free_tokens() const;  // in whole pages
-  std::size_t bytes_used() const;
+  std::size_t bytes_used() const;   // shared pages counted once
 
   Impl& impl() { return *impl_; }
   const Impl& impl() const { return *impl_; }
