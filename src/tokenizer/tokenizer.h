@@ -26,10 +26,9 @@
 #include <utility>
 #include <vector>
 
-namespace fathom {
+#include "base/ids.h"
 
-/// Index into the vocabulary, and so a row of the embedding table.
-enum class TokenId : std::int32_t {};
+namespace fathom {
 
 constexpr std::int32_t to_int(TokenId id) { return static_cast<std::int32_t>(id); }
 

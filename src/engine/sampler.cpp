@@ -1,0 +1,246 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "engine/philox.h"
+
+namespace fathom {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// The rank order: better logit first, smaller id among equals.
+constexpr auto kBetter = [](const auto& a, const auto& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+};
+
+/// `!(low <= x && x <= high)` also catches NaN.
+void check_range(const char* name, double x, double low, double high) {
+  require(low <= x && x <= high, ErrorCode::InvalidArgument, "{} must be between {} and {}, not {}",
+          name, low, high, x);
+}
+
+}  // namespace
+
+void check_sampling(const SamplingParams& params, std::size_t vocab_size) {
+  check_range("temperature", params.temperature, 0, 100);
+  check_range("top-k", params.top_k, 0, std::numeric_limits<std::int32_t>::max());
+  check_range("top-p", params.top_p, 0, 1);
+  check_range("min-p", params.min_p, 0, 1);
+  check_range("repetition penalty", params.repetition_penalty, 0, 100);
+  require(params.repetition_penalty > 0, ErrorCode::InvalidArgument,
+          "the repetition penalty must be over 0 (1 leaves it off)");
+  check_range("frequency penalty", params.frequency_penalty, -100, 100);
+  check_range("presence penalty", params.presence_penalty, -100, 100);
+  if (params.logprobs) check_range("logprobs", *params.logprobs, 0, 256);
+  for (const auto& [id, bias] : params.logit_bias) {
+    require(value(id) >= 0 && static_cast<std::size_t>(value(id)) < vocab_size,
+            ErrorCode::InvalidArgument, "logit bias for token {}, but the vocabulary has {} tokens",
+            value(id), vocab_size);
+    require(!std::isnan(bias) && bias < kInfinity, ErrorCode::InvalidArgument,
+            "logit bias of token {} must be a number or -infinity", value(id));
+  }
+}
+
+Sampler::Sampler(SamplingParams params, std::size_t vocab_size)
+    : params_(std::move(params)), vocab_size_(vocab_size) {
+  check_sampling(params_, vocab_size);
+}
+
+void Sampler::add_prompt(std::span<const TokenId> tokens) {
+  if (params_.repetition_penalty == 1) return;
+  for (const TokenId id : tokens) seen_[value(id)].in_prompt = true;
+}
+
+SampledToken Sampler::sample(std::span<const float> logits) {
+  const Candidate best = adjust(logits);
+  SampledToken token;
+  if (params_.temperature == 0) {
+    token.id = TokenId{best.id};
+  } else {
+    const double total = filter(best);
+    // The inverse of the cumulative distribution. Rounding may leave the last sum just under the
+    // target: then it is the last token that can be drawn.
+    const double target = uniform(params_.seed, drawn_) * total;
+    double sum = 0;
+    for (const Weighted& each : kept_) {
+      token.id = TokenId{each.id};
+      sum += each.weight;
+      if (sum > target) break;
+    }
+  }
+  ++drawn_;
+  if (params_.repetition_penalty != 1 || params_.frequency_penalty != 0 ||
+      params_.presence_penalty != 0) {
+    ++seen_[value(token.id)].in_answer;
+  }
+  if (params_.logprobs) report_logprobs(logits, token);
+  return token;
+}
+
+std::vector<TokenProbability> Sampler::distribution(std::span<const float> logits) {
+  const Candidate best = adjust(logits);
+  if (params_.temperature == 0) return {{TokenId{best.id}, 1}};
+  const double total = filter(best);
+  std::vector<TokenProbability> result;
+  for (const Weighted& each : kept_) {
+    result.push_back({TokenId{each.id}, static_cast<float>(each.weight / total)});
+  }
+  return result;
+}
+
+Sampler::Candidate Sampler::adjust(std::span<const float> logits) {
+  require(logits.size() == vocab_size_, ErrorCode::Internal,
+          "the sampler was made for {} logits and got {}", vocab_size_, logits.size());
+  adjusted_.assign(logits.begin(), logits.end());
+  for (const auto& [id, bias] : params_.logit_bias) {
+    adjusted_[static_cast<std::size_t>(value(id))] += bias;
+  }
+  apply_penalties();
+
+  Candidate best{-kInfinity, -1};
+  for (std::size_t i = 0; i < adjusted_.size(); ++i) {
+    const float logit = adjusted_[i];
+    // NaN fails every comparison, so it must be looked for by name.
+    if (!(logit < kInfinity)) {
+      fail(ErrorCode::Corrupt,
+           "the model's logit of token {} is {}; its weights are probably damaged", i, logit);
+    }
+    if (logit > best.logit) best = {logit, static_cast<std::int32_t>(i)};
+  }
+  require(best.id >= 0, ErrorCode::InvalidArgument,
+          "no token is left to choose: every one has a logit of -infinity");
+  return best;
+}
+
+void Sampler::apply_penalties() {
+  for (const auto& [id, seen] : seen_) {
+    float& logit = adjusted_[static_cast<std::size_t>(id)];
+    if (params_.repetition_penalty != 1) {
+      logit = logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
+    }
+    if (seen.in_answer > 0) {
+      logit -=
+          params_.frequency_penalty * static_cast<float>(seen.in_answer) + params_.presence_penalty;
+    }
+  }
+}
+
+float Sampler::weight(float logit, Candidate best) const {
+  return std::exp((logit - best.logit) / params_.temperature);
+}
+
+double Sampler::filter(Candidate best) {
+  // Both filters keep a prefix of the rank order, so each is a place to cut it: the last one kept.
+  Candidate last{-kInfinity, std::numeric_limits<std::int32_t>::max()};
+  const auto k = static_cast<std::size_t>(params_.top_k);
+  const bool limited = k > 0 && k < vocab_size_;
+  if (limited || params_.top_p < 1) {
+    double mass = 0;
+    if (limited) {
+      gather_best(adjusted_, k);
+      for (const Candidate& each : candidates_) mass += weight(each.logit, best);
+      mass *= params_.top_p;
+    } else {
+      mass = gather_nucleus(best);
+    }
+    if (params_.top_p < 1) cut_to_mass(best, mass);
+    last = *std::max_element(candidates_.begin(), candidates_.end(), kBetter);
+  }
+  // Compared as weights, as it is defined; the best one's is 1, so it always stays.
+  const float least = params_.min_p;
+
+  kept_.clear();
+  double total = 0;
+  for (std::size_t i = 0; i < adjusted_.size(); ++i) {
+    const Candidate each{adjusted_[i], static_cast<std::int32_t>(i)};
+    if (kBetter(last, each)) continue;
+    const float w = weight(each.logit, best);
+    if (w < least || w == 0) continue;
+    kept_.push_back({each.id, w});
+    total += w;
+  }
+  return total;
+}
+
+void Sampler::gather_best(std::span<const float> logits, std::size_t k) {
+  // Twice k candidates are collected, then halved: each halving is paid for by k new ones, so the
+  // whole is linear, and most tokens only ever meet the comparison with the k-th best so far.
+  candidates_.clear();
+  if (k == 0) return;
+  const std::size_t capacity = std::max<std::size_t>(2 * k, 64);
+  float threshold = -kInfinity;
+  const auto halve = [&] {
+    const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(candidates_.begin(), kth, candidates_.end(), kBetter);
+    threshold = kth->logit;
+    candidates_.resize(k);
+  };
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    // Equal to the k-th best loses to it by its larger id.
+    if (logits[i] <= threshold) continue;
+    candidates_.push_back({logits[i], static_cast<std::int32_t>(i)});
+    if (candidates_.size() == capacity) halve();
+  }
+  if (candidates_.size() > k) halve();
+}
+
+double Sampler::gather_nucleus(Candidate best) {
+  double total = 0;
+  for (const float logit : adjusted_) total += weight(logit, best);
+  const double mass = total * params_.top_p;
+  // The nucleus is mostly a few tokens near the best: look there first, further out if it is not.
+  for (const float depth : {8.0F, 16.0F, kInfinity}) {
+    candidates_.clear();
+    double found = 0;
+    const float floor = best.logit - depth * params_.temperature;
+    for (std::size_t i = 0; i < adjusted_.size(); ++i) {
+      if (adjusted_[i] < floor || adjusted_[i] == -kInfinity) continue;
+      candidates_.push_back({adjusted_[i], static_cast<std::int32_t>(i)});
+      found += weight(adjusted_[i], best);
+    }
+    if (found >= mass) break;
+  }
+  return mass;
+}
+
+void Sampler::cut_to_mass(Candidate best, double mass) {
+  // A selection by weight instead of by count: split the range in half by rank, and go on in the
+  // half where the mass is reached. Linear, as the ranges halve.
+  auto low = candidates_.begin();
+  auto high = candidates_.end();
+  while (high - low > 1) {
+    const auto middle = low + (high - low) / 2;
+    std::nth_element(low, middle, high, kBetter);
+    double left = 0;
+    for (auto it = low; it != middle; ++it) left += weight(it->logit, best);
+    if (left >= mass) {
+      high = middle;
+    } else {
+      mass -= left;
+      low = middle;
+    }
+  }
+  candidates_.erase(low + 1, candidates_.end());
+}
+
+void Sampler::report_logprobs(std::span<const float> logits, SampledToken& token) {
+  const float best = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - best));
+  const double log_total = std::log(sum) + static_cast<double>(best);
+  const auto logprob = [&](float logit) {
+    return static_cast<float>(static_cast<double>(logit) - log_total);
+  };
+  token.logprob = logprob(logits[static_cast<std::size_t>(value(token.id))]);
+  gather_best(logits, static_cast<std::size_t>(*params_.logprobs));
+  std::sort(candidates_.begin(), candidates_.end(), kBetter);
+  for (const Candidate& each : candidates_) {
+    token.top.push_back({TokenId{each.id}, logprob(each.logit)});
+  }
+}
+
+}  // namespace fathom
