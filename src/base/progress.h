@@ -31,6 +31,8 @@ class Progress {
 
   void advance(std::uint64_t amount) { set(update_.done + amount); }
   void set(std::uint64_t done);
+  /// For work whose size becomes known only on the way.
+  void set_total(std::uint64_t total) { update_.total = total; }
   /// Work already done by an earlier run: counts towards `done`, not towards the rate.
   void resume_at(std::uint64_t done);
   void finish();
