@@ -64,7 +64,7 @@ std::uint32_t AddedTokenMatcher::child(std::uint32_t node, char byte) const {
 
 void AddedTokenMatcher::add(std::string_view pattern, const AddedToken& token) {
   require(pattern.size() <= kLongestPattern, ErrorCode::ResourceLimit,
-          "added token {} has {} bytes; more than {} is not supported", to_int(token.id),
+          "added token {} has {} bytes; more than {} is not supported", value(token.id),
           pattern.size(), kLongestPattern);
   if (pattern.empty()) return;
   std::uint32_t node = 0;

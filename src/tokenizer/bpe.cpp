@@ -128,7 +128,7 @@ Bpe::Bpe(const TokenizerSpec& spec, const StringTable& pieces, const std::vector
       ignore_merges_(spec.ignore_merges),
       byte_fallback_(spec.byte_fallback),
       fuse_unknown_(spec.fuse_unknown),
-      unknown_(spec.unk ? static_cast<Symbol>(to_int(*spec.unk)) : kNoSymbol),
+      unknown_(spec.unk ? static_cast<Symbol>(value(*spec.unk)) : kNoSymbol),
       // A whole text that is a piece would be taken whole: nothing may be cut then.
       words_are_separable_(!spec.ignore_merges),
       index_(pieces),
@@ -170,8 +170,8 @@ std::vector<Bpe::PendingMerge> Bpe::given_merges(const TokenizerSpec& spec) cons
   pending.reserve(spec.merges.size());
   std::string joined;
   for (std::size_t rank = 0; rank < spec.merges.size(); ++rank) {
-    const auto left = static_cast<Symbol>(to_int(spec.merges[rank].first));
-    const auto right = static_cast<Symbol>(to_int(spec.merges[rank].second));
+    const auto left = static_cast<Symbol>(value(spec.merges[rank].first));
+    const auto right = static_cast<Symbol>(value(spec.merges[rank].second));
     require(left < pieces_.size() && right < pieces_.size(), ErrorCode::Corrupt,
             "{}: merge {} joins tokens {} and {}, but the vocabulary has {}", origin_, rank, left,
             right, pieces_.size());

@@ -58,10 +58,10 @@ struct Tokenizer::Impl {
   explicit Impl(TokenizerSpec&& given);
 
   std::size_t index_of(TokenId id) const {
-    require(to_int(id) >= 0 && static_cast<std::size_t>(to_int(id)) < vocab_size,
+    require(value(id) >= 0 && static_cast<std::size_t>(value(id)) < vocab_size,
             ErrorCode::InvalidArgument, "{}: token id {} is outside the vocabulary of {}",
-            spec.origin, to_int(id), vocab_size);
-    return static_cast<std::size_t>(to_int(id));
+            spec.origin, value(id), vocab_size);
+    return static_cast<std::size_t>(value(id));
   }
   TokenType type(std::size_t id) const {
     return spec.types.empty() ? TokenType::Normal : spec.types[id];
@@ -118,9 +118,9 @@ void Tokenizer::Impl::check_spec() const {
           "{}: {} merges; more than {} are not supported", spec.origin, spec.merges.size(),
           kMostTokens);
   const auto check_id = [&](TokenId id, std::string_view what) {
-    require(to_int(id) >= 0 && static_cast<std::size_t>(to_int(id)) < n, ErrorCode::Corrupt,
+    require(value(id) >= 0 && static_cast<std::size_t>(value(id)) < n, ErrorCode::Corrupt,
             "{}: the {} token is {}, but the vocabulary has {} tokens", spec.origin, what,
-            to_int(id), n);
+            value(id), n);
   };
   if (spec.bos) check_id(*spec.bos, "bos");
   if (spec.eos) check_id(*spec.eos, "eos");

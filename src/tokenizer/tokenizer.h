@@ -30,8 +30,6 @@
 
 namespace fathom {
 
-constexpr std::int32_t to_int(TokenId id) { return static_cast<std::int32_t>(id); }
-
 enum class TokenizerModel {
   ByteLevelBpe,      // GPT-2's: pieces are bytes, written in GPT-2's printable byte alphabet
   SentencePieceBpe,  // Llama 2's: pieces are UTF-8 with U+2581 for a space, bytes as <0xNN>

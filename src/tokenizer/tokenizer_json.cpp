@@ -182,7 +182,7 @@ void Reader::read_vocabulary(const Json& model) {
 
   std::size_t size = 0;
   const auto cover = [&](TokenId id) {
-    size = std::max(size, static_cast<std::size_t>(to_int(id)) + 1);
+    size = std::max(size, static_cast<std::size_t>(value(id)) + 1);
   };
   for (const auto& [piece, id] : vocab->items()) cover(token_id(id, "a token"));
   std::size_t count = vocab->size();
@@ -224,7 +224,7 @@ void Reader::read_added() {
     token.rstrip = flag(entry, "rstrip", false);
     token.normalized = flag(entry, "normalized", !token.special);
     token.single_word = flag(entry, "single_word", false);
-    const auto index = static_cast<std::size_t>(to_int(token.id));
+    const auto index = static_cast<std::size_t>(value(token.id));
     if (present_[index] && spec_.pieces[index] != token.content) {
       corrupt("added token '{}' has the id {} of '{}'", token.content, index, spec_.pieces[index]);
     }
@@ -429,7 +429,7 @@ TokenizerSpec Reader::read() {
   if (spec_.byte_fallback) {
     for (unsigned byte = 0; byte < 256; ++byte) {
       const std::optional<TokenId> id = find(fmt::format("<0x{:02X}>", byte));
-      if (id) spec_.types[static_cast<std::size_t>(to_int(*id))] = TokenType::Byte;
+      if (id) spec_.types[static_cast<std::size_t>(value(*id))] = TokenType::Byte;
     }
   }
   read_post_processor();

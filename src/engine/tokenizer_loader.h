@@ -1,0 +1,21 @@
+// The tokenizer of a model file.
+//
+// Owns what model files say about vocabularies: GGUF's tokenizer.ggml.* keys, and which files of a
+// Hugging Face folder to read. The rules of tokenization are tokenizer/'s.
+#pragma once
+
+#include "formats/checkpoint.h"
+#include "tokenizer/tokenizer.h"
+
+namespace fathom {
+
+/// GGUF: from its metadata. A Hugging Face folder (or a .safetensors file in one): from
+/// tokenizer.json and tokenizer_config.json beside the weights, and the end-of-generation tokens of
+/// generation_config.json and config.json. Nothing refers to the checkpoint afterwards.
+///
+/// Throws Error(NotFound) when there is no vocabulary, Error(Unsupported) naming a tokenizer that
+/// Fathom does not implement (an unknown tokenizer.ggml.pre above all), Error(Corrupt |
+/// ResourceLimit).
+Tokenizer load_tokenizer(const Checkpoint& checkpoint);
+
+}  // namespace fathom
