@@ -29,9 +29,9 @@ void dequantise(DType dtype, std::span<const std::byte> bytes, std::span<float> 
 /// BF16, F8_E4M3 and Q8_0 do not use it.
 ///
 /// NaN and infinity pass through F32, F16 and BF16; F8_E4M3 keeps NaN and saturates the rest at
-/// 448. Block types have no code for them: Error(InvalidArgument) names the element. The same for a
-/// value whose block scale would not fit F16. Throws Error(Unsupported) for types that Fathom reads
-/// but does not write.
+/// 448. Block types have no code for them: Error(InvalidArgument) names the element. The same code
+/// for a block whose scale would not fit F16; with magnitudes up to 32768 that cannot happen.
+/// Throws Error(Unsupported) for types that Fathom reads but does not write.
 void quantise(DType dtype, std::span<const float> in, std::span<std::byte> out,
               std::span<const float> importance = {});
 
