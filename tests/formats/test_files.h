@@ -49,6 +49,11 @@ inline std::string read_bytes(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+/// A file of tests/golden/.
+inline std::filesystem::path golden(std::string_view name) {
+  return std::filesystem::path(FATHOM_SOURCE_DIR) / "tests" / "golden" / name;
+}
+
 /// Little-endian bytes, appended one value after another.
 class Bytes {
  public:
