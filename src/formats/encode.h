@@ -1,0 +1,38 @@
+// The loop that convert and quantize share: rows in, as F32, from wherever they come; rows out, in
+// the type the file shall have; all cores busy, memory bounded.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "formats/gguf_writer.h"
+#include "tensor/tensor_view.h"
+
+namespace fathom {
+
+/// Fills `out` [end - begin, row_elements] with rows [begin, end). Called from several threads.
+using RowReader = std::function<void(std::uint64_t begin, std::uint64_t end, std::span<float> out)>;
+
+struct TensorJob {
+  TensorPlan plan;
+  /// Bytes to copy as they are; used when not empty.
+  std::span<const std::byte> verbatim = {};
+  RowReader rows = {};
+  /// Rows that are best read together (a head, say): chunks are multiples of it.
+  std::uint64_t rows_together = 1;
+};
+
+/// Appends all jobs to the writer, whose plan must be theirs in order. `progress` advances by bytes
+/// written. Throws Error(InvalidArgument) naming the tensor when a value does not fit its type.
+void write_tensors(GgufWriter& writer, std::span<const TensorJob> jobs, ThreadPool& pool,
+                   Progress& progress);
+
+/// Rows of a tensor of any floating-point or quantised type. The view must outlive the reader.
+RowReader rows_of(const TensorView& view);
+
+}  // namespace fathom

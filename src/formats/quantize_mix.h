@@ -1,0 +1,62 @@
+// Which type each tensor of a model gets: "Q4_K_M" and its kin, as llama.cpp mixes them.
+//
+// The mixes give more bits to what hurts most when rounded: the output matrix, the values of
+// attention and the down projections, these in the first and last eighth of the layers and in every
+// third between.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/dtype.h"
+#include "tensor/tensor_view.h"
+
+namespace fathom {
+
+/// What a mix needs to know about the model.
+struct MixModel {
+  std::uint32_t layers = 0;
+  std::uint32_t experts = 0;
+  std::uint32_t heads_per_kv_head = 1;
+  bool has_output = true;  // false: token_embd is the output matrix too
+};
+
+struct MixChoice {
+  DType dtype;
+  /// Why the tensor did not get the type that the mix gives it: "rows of 576 are not a multiple of
+  /// 256". Empty otherwise.
+  std::string fallback;
+};
+
+class QuantizeMix {
+ public:
+  /// "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q2_K_S", "Q3_K_S",
+  /// "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K"; in either case; "Q3_K",
+  /// "Q4_K" and "Q5_K" mean the _M mix. `pure`: every matrix gets the base type. Throws
+  /// Error(InvalidArgument), listing the names, for another word.
+  explicit QuantizeMix(std::string_view name, bool pure = false);
+
+  std::string_view name() const { return name_; }
+  DType base() const { return base_; }
+  /// GGUF's general.file_type.
+  std::uint32_t file_type() const { return file_type_; }
+
+  /// The type for the tensor with this GGUF name. Norms, biases, routers and everything of one
+  /// dimension are F32.
+  MixChoice choose(std::string_view gguf_name, const Shape& shape, const MixModel& model) const;
+
+  /// All names the constructor takes.
+  static std::vector<std::string_view> names();
+
+ private:
+  DType mixed(std::string_view gguf_name, const Shape& shape, const MixModel& model) const;
+
+  std::string name_;
+  DType base_;
+  std::uint32_t file_type_;
+  bool pure_;
+};
+
+}  // namespace fathom
