@@ -19,8 +19,10 @@ namespace fathom::cpu {
 enum class Precision { F32, Int8 };
 
 /// A linear layer's weight [out_features, in_features], ready for the kernels.
-/// Where the stored layout is already the best one it views the checkpoint's mapping, which must
-/// outlive it; otherwise it owns a packed copy.
+/// F32, F16, BF16 and F8_E4M3 are multiplied as they are stored, with F32 activations whatever the
+/// precision: the matrix views the checkpoint's mapping, which must outlive it. Quantised weights
+/// are copied into the layout of packed_layout.h, byte for byte the same size: the mapping's pages
+/// may then be dropped (FileMap::dont_need), and owned_bytes() tells how many.
 class PackedMatrix {
  public:
   PackedMatrix();
@@ -36,6 +38,8 @@ class PackedMatrix {
   std::size_t in_features() const;
   /// Bytes owned (0 when it views the mapping).
   std::size_t owned_bytes() const;
+  /// The instruction set whose kernels multiply by it: "scalar", "avx2" or "avx512".
+  const char* kernel_name() const;
 
   struct Impl;
   const Impl& impl() const { return *impl_; }

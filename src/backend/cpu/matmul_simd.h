@@ -1,0 +1,528 @@
+// The kernels of matmul_table.h as templates over the lanes of simd_*.h: one text, three
+// instruction sets, one order of every sum.
+//
+// A packed product takes, for each 32 (or 16) features, the exact integer dot product of codes and
+// quantised activations, then acc = fma(dot * scale, d, acc) and, with minimums,
+// acc = fma(min, d * sum, acc). A row product keeps sixteen partial sums, feature i in sum i % 16.
+// No kernel does it otherwise, whatever the number of tokens, hence no result depends on it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cpu/matmul_table.h"
+#include "backend/cpu/packed_layout.h"
+#include "backend/cpu/vector_math.h"
+
+namespace fathom::cpu {
+
+/// The part of PackedFormat that the arithmetic depends on; formats that share it share kernels.
+struct CodeKind {
+  int bits, zero, sub;
+  bool min;
+};
+
+template <class S>
+struct MatmulKernels {
+  using F = typename S::F;
+  using I = typename S::I;
+  static constexpr int L = S::kLanes;
+  static constexpr int kParts = 16 / L;  // vectors that make sixteen lanes
+
+  // ---- from planes and headers to codes and scales ------------------------------------------
+
+  template <int N>
+  static I shift(I x) {
+    if constexpr (N > 0) {
+      return S::left(x, N);
+    } else if constexpr (N < 0) {
+      return S::right(x, -N);
+    } else {
+      return x;
+    }
+  }
+
+  /// Codes of 32 features and this part's rows; p is the sub-tile, offset to the part.
+  template <int Bits>
+  static void codes(const std::byte* p, I* w) {
+    const I nibble = S::all_words(0x0F0F0F0FU);
+    if constexpr (Bits == 8) {
+      for (int j = 0; j < 8; ++j) w[j] = S::words(p + 64 * j);
+    } else if constexpr (Bits >= 4) {
+      for (int j = 0; j < 4; ++j) {
+        const I pair = S::words(p + 64 * j);
+        w[j] = S::bit_and(pair, nibble);
+        w[j + 4] = S::bit_and(S::right(pair, 4), nibble);
+      }
+      if constexpr (Bits == 5) one_bit<4>(S::words(p + 256), w);
+      if constexpr (Bits == 6) {
+        const I mask = S::all_words(0x30303030U);
+        for (int half = 0; half < 2; ++half) {
+          const I h = S::words(p + 256 + 64 * half);
+          I* to = w + 4 * half;
+          to[0] = S::bit_or(to[0], S::bit_and(shift<4>(h), mask));
+          to[1] = S::bit_or(to[1], S::bit_and(shift<2>(h), mask));
+          to[2] = S::bit_or(to[2], S::bit_and(h, mask));
+          to[3] = S::bit_or(to[3], S::bit_and(shift<-2>(h), mask));
+        }
+      }
+    } else {
+      const I mask = S::all_words(0x03030303U);
+      for (int half = 0; half < 2; ++half) {
+        const I h = S::words(p + 64 * half);
+        I* to = w + 4 * half;
+        to[0] = S::bit_and(h, mask);
+        to[1] = S::bit_and(shift<-2>(h), mask);
+        to[2] = S::bit_and(shift<-4>(h), mask);
+        to[3] = S::bit_and(shift<-6>(h), mask);
+      }
+      if constexpr (Bits == 3) one_bit<2>(S::words(p + 128), w);
+    }
+  }
+
+  /// Bit j of each byte of h becomes bit `To` of w[j].
+  template <int To>
+  static void one_bit(I h, I* w) {
+    const I mask = S::all_words(0x01010101U << To);
+    w[0] = S::bit_or(w[0], S::bit_and(shift<To>(h), mask));
+    w[1] = S::bit_or(w[1], S::bit_and(shift<To - 1>(h), mask));
+    w[2] = S::bit_or(w[2], S::bit_and(shift<To - 2>(h), mask));
+    w[3] = S::bit_or(w[3], S::bit_and(shift<To - 3>(h), mask));
+    w[4] = S::bit_or(w[4], S::bit_and(shift<To - 4>(h), mask));
+    w[5] = S::bit_or(w[5], S::bit_and(shift<To - 5>(h), mask));
+    w[6] = S::bit_or(w[6], S::bit_and(shift<To - 6>(h), mask));
+    w[7] = S::bit_or(w[7], S::bit_and(shift<To - 7>(h), mask));
+  }
+
+  /// Scales and minimums of sub-tile s of a tile, for the rows from `row` on: one of each, or two
+  /// where 16 features share one. Rounded as tensor/dequantise.cpp rounds them.
+  template <DType D>
+  static void scales(const std::byte* tile, int s, int row, F* scale, F* min) {
+    const F d = S::half(tile + 2 * row);
+    [[maybe_unused]] const auto u8 = [&](int at) { return S::bytes(tile + at + row); };
+    [[maybe_unused]] const auto negative = [](F x) { return S::sub(S::zero(), x); };
+    if constexpr (D == DType::Q8_0 || D == DType::Q4_0 || D == DType::Q5_0) {
+      scale[0] = d;
+    } else if constexpr (D == DType::Q4_1 || D == DType::Q5_1) {
+      scale[0] = d;
+      min[0] = S::half(tile + 32 + 2 * row);
+    } else if constexpr (D == DType::Q6_K) {
+      scale[0] = S::mul(d, S::to_float(S::signed_bytes(tile + 32 + 16 * (2 * s) + row)));
+      scale[1] = S::mul(d, S::to_float(S::signed_bytes(tile + 32 + 16 * (2 * s + 1) + row)));
+    } else if constexpr (D == DType::Q2_K) {
+      const F dmin = S::half(tile + 32 + 2 * row);
+      for (int half = 0; half < 2; ++half) {
+        const I both = u8(64 + 16 * (2 * s + half));
+        scale[half] = S::mul(d, S::to_float(S::bit_and(both, S::all_words(15))));
+        min[half] = negative(S::mul(dmin, S::to_float(S::right(both, 4))));
+      }
+    } else {
+      constexpr int base = D == DType::Q3_K ? 32 : 64;
+      const I low = u8(base + 16 * s);
+      const I high = S::right(u8(base + 128 + 16 * (s / 2)), 4 * (s % 2));
+      const I three = S::all_words(3);
+      const I a = S::bit_or(S::bit_and(low, S::all_words(15)), S::left(S::bit_and(high, three), 4));
+      const I b = S::bit_or(S::right(low, 4), S::left(S::bit_and(S::right(high, 2), three), 4));
+      if constexpr (D == DType::Q3_K) {
+        const I bias = S::all_words(32);
+        scale[0] = S::mul(d, S::to_float(S::sub_words(a, bias)));
+        scale[1] = S::mul(d, S::to_float(S::sub_words(b, bias)));
+      } else {
+        const F dmin = S::half(tile + 32 + 2 * row);
+        scale[0] = S::mul(d, S::to_float(a));
+        min[0] = negative(S::mul(dmin, S::to_float(b)));
+      }
+    }
+  }
+
+  /// What one dot product adds to the accumulator.
+  template <bool Min>
+  static F step(I dot, F scale, F min, float d, float d_sum, F acc) {
+    acc = S::fma(S::mul(S::to_float(dot), scale), S::all(d), acc);
+    if constexpr (Min) acc = S::fma(min, S::all(d_sum), acc);
+    return acc;
+  }
+
+  // ---- one token: straight from the packed form, several groups side by side ----------------
+
+  template <DType D, int R>
+  static void gemv_groups(const std::byte* const* groups, std::size_t features,
+                          const ActivationRecord* x, float* out) {
+    constexpr PackedFormat f = packed_format(D);
+    constexpr int subs = static_cast<int>(f.tile_subs());
+    constexpr std::size_t tile_bytes = f.tile_bytes();
+    constexpr std::size_t header_bytes = f.header_bytes;
+    constexpr std::size_t sub_bytes = f.sub_bytes();
+    F acc[R][kParts];
+    for (int r = 0; r < R; ++r) {
+      for (int part = 0; part < kParts; ++part) acc[r][part] = S::zero();
+    }
+    const std::size_t tiles = features / f.tile_features;
+    for (std::size_t tile = 0; tile < tiles; ++tile) {
+      const ActivationRecord& record = x[tile * f.tile_features / kChunk];
+      const int first = static_cast<int>(tile * f.tile_features % kChunk / kSubTile);
+      for (int s = 0; s < subs; ++s) {
+        const int b = first + s;
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const std::byte* at = groups[r] + tile * tile_bytes;
+          for (int part = 0; part < kParts; ++part) {
+            I w[8];
+            F scale[2] = {};
+            F min[2] = {};
+            codes<f.bits>(at + header_bytes + s * sub_bytes + 4 * L * part, w);
+            scales<D>(at, s, L * part, scale, min);
+            F& sum = acc[r][part];
+            if constexpr (f.sub == 32) {
+              const I dot = S::template dot<f.bits, f.zero, 0, 8>(w, record, b);
+              sum = step<f.min>(dot, scale[0], min[0], record.d[b], record.sum32[b], sum);
+            } else {
+              const I dot0 = S::template dot<f.bits, f.zero, 0, 4>(w, record, b);
+              const I dot1 = S::template dot<f.bits, f.zero, 4, 4>(w, record, b);
+              sum = step<f.min>(dot0, scale[0], min[0], record.d[b], record.sum16[2 * b], sum);
+              sum = step<f.min>(dot1, scale[1], min[1], record.d[b], record.sum16[2 * b + 1], sum);
+            }
+          }
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int part = 0; part < kParts; ++part) S::store(out + 16 * r + L * part, acc[r][part]);
+    }
+  }
+
+  template <DType D>
+  static void gemv(const std::byte* const* groups, std::size_t count, std::size_t features,
+                   const ActivationRecord* x, float* out) {
+    if (count == 4) return gemv_groups<D, 4>(groups, features, x, out);
+    for (std::size_t r = 0; r < count; ++r) {
+      gemv_groups<D, 1>(groups + r, features, x, out + 16 * r);
+    }
+  }
+
+  // ---- several tokens: spread a chunk of one group, then multiply it by all of them ---------
+
+  template <DType D>
+  static void unpack(const std::byte* group, std::size_t first, std::size_t subs,
+                     UnpackedTile* tile) {
+    constexpr PackedFormat f = packed_format(D);
+    constexpr std::size_t tile_subs = f.tile_subs();
+    constexpr std::size_t tile_bytes = f.tile_bytes();
+    constexpr std::size_t header_bytes = f.header_bytes;
+    constexpr std::size_t sub_bytes = f.sub_bytes();
+    constexpr int per_sub = 32 / f.sub;
+    for (std::size_t b = 0; b < subs; ++b) {
+      const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
+      const int s = static_cast<int>((first + b) % tile_subs);
+      for (int part = 0; part < kParts; ++part) {
+        I w[8];
+        F scale[2] = {};
+        F min[2] = {};
+        codes<f.bits>(at + header_bytes + s * sub_bytes + 4 * L * part, w);
+        scales<D>(at, s, L * part, scale, min);
+        for (int j = 0; j < 8; ++j) S::store_words(tile->codes[8 * b + j] + 4 * L * part, w[j]);
+        for (int i = 0; i < per_sub; ++i) {
+          S::store(tile->scale[per_sub * b + i] + L * part, scale[i]);
+          if constexpr (f.min) S::store(tile->min[per_sub * b + i] + L * part, min[i]);
+        }
+      }
+    }
+  }
+
+  template <DType D>
+  static void dequantise(const std::byte* group, std::size_t first, std::size_t subs,
+                         float* weights) {
+    constexpr PackedFormat f = packed_format(D);
+    constexpr std::size_t tile_subs = f.tile_subs();
+    constexpr std::size_t tile_bytes = f.tile_bytes();
+    constexpr std::size_t header_bytes = f.header_bytes;
+    constexpr std::size_t sub_bytes = f.sub_bytes();
+    const I byte = S::all_words(255);
+    const I zero = S::all_words(f.zero);
+    for (std::size_t b = 0; b < subs; ++b) {
+      const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
+      const int s = static_cast<int>((first + b) % tile_subs);
+      for (int part = 0; part < kParts; ++part) {
+        I w[8];
+        F scale[2] = {};
+        F min[2] = {};
+        codes<f.bits>(at + header_bytes + s * sub_bytes + 4 * L * part, w);
+        scales<D>(at, s, L * part, scale, min);
+        for (int j = 0; j < 8; ++j) {
+          const int half = f.sub == 16 ? j / 4 : 0;
+          for (int i = 0; i < 4; ++i) {
+            const I q = S::sub_words(S::bit_and(S::right(w[j], 8 * i), byte), zero);
+            F x = S::mul(scale[half], S::to_float(q));
+            if constexpr (f.min) x = S::add(x, min[half]);
+            S::store(weights + 16 * (32 * b + 4 * j + i) + L * part, x);
+          }
+        }
+      }
+    }
+  }
+
+  template <CodeKind K, int T>
+  static void multiply_tokens(const UnpackedTile& tile, std::size_t subs, const ActivationRecord* x,
+                              std::size_t tokens, float* sums) {
+    for (; tokens >= T; tokens -= T, x += T, sums += 16 * T) {
+      for (int part = 0; part < kParts; ++part) {
+        F acc[T];
+#pragma GCC unroll 12
+        for (int t = 0; t < T; ++t) acc[t] = S::load(sums + 16 * t + L * part);
+        for (std::size_t block = 0; block < subs; ++block) {
+          const int b = static_cast<int>(block);
+          const std::uint8_t* code = tile.codes[8 * block] + 4 * L * part;
+          I dots[T];
+          if constexpr (K.sub == 32) {
+            S::template dot<K.bits, K.zero, 0, 8, T>(code, x, b, dots);
+            add_steps<K, T>(dots, tile, block, x, b, 0, part, acc);
+          } else {
+            S::template dot<K.bits, K.zero, 0, 4, T>(code, x, b, dots);
+            add_steps<K, T>(dots, tile, 2 * block, x, b, 0, part, acc);
+            S::template dot<K.bits, K.zero, 4, 4, T>(code, x, b, dots);
+            add_steps<K, T>(dots, tile, 2 * block + 1, x, b, 1, part, acc);
+          }
+        }
+#pragma GCC unroll 12
+        for (int t = 0; t < T; ++t) S::store(sums + 16 * t + L * part, acc[t]);
+      }
+    }
+    if constexpr (T > 1) multiply_tokens<K, T / 2>(tile, subs, x, tokens, sums);
+  }
+
+  template <CodeKind K, int T>
+  static void add_steps(const I* dots, const UnpackedTile& tile, std::size_t index,
+                        const ActivationRecord* x, int b, int half, int part, F* acc) {
+    const F scale = S::load(tile.scale[index] + L * part);
+    F min = S::zero();
+    if constexpr (K.min) min = S::load(tile.min[index] + L * part);
+#pragma GCC unroll 12
+    for (int t = 0; t < T; ++t) {
+      const float d_sum = K.sub == 32 ? x[t].sum32[b] : x[t].sum16[2 * b + half];
+      acc[t] = step<K.min>(dots[t], scale, min, x[t].d[b], d_sum, acc[t]);
+    }
+  }
+
+  template <CodeKind K>
+  static void multiply(const UnpackedTile& tile, std::size_t subs, const ActivationRecord* x,
+                       std::size_t tokens, float* sums) {
+    multiply_tokens<K, S::kTokens>(tile, subs, x, tokens, sums);
+  }
+
+  // ---- F32 activations ----------------------------------------------------------------------
+
+  template <int T>
+  static void multiply_f32_tokens(const float* weights, std::size_t features, const float* x,
+                                  std::size_t x_stride, std::size_t tokens, float* sums) {
+    for (; tokens >= T; tokens -= T, x += T * x_stride, sums += 16 * T) {
+      for (int part = 0; part < kParts; ++part) {
+        F acc[T];
+#pragma GCC unroll 12
+        for (int t = 0; t < T; ++t) acc[t] = S::zero();
+        const float* w = weights + L * part;
+        for (std::size_t k = 0; k < features; ++k, w += 16) {
+          const F wk = S::load(w);
+#pragma GCC unroll 12
+          for (int t = 0; t < T; ++t) acc[t] = S::fma(wk, S::all(x[t * x_stride + k]), acc[t]);
+        }
+#pragma GCC unroll 12
+        for (int t = 0; t < T; ++t) {
+          float* to = sums + 16 * t + L * part;
+          S::store(to, S::add(S::load(to), acc[t]));
+        }
+      }
+    }
+    if constexpr (T > 1) {
+      multiply_f32_tokens<T / 2>(weights, features, x, x_stride, tokens, sums);
+    }
+  }
+
+  template <DType D>
+  static F floats(const std::byte* p) {
+    if constexpr (D == DType::F32) {
+      return S::load(reinterpret_cast<const float*>(p));
+    } else if constexpr (D == DType::F16) {
+      return S::half(p);
+    } else if constexpr (D == DType::BF16) {
+      return S::brain(p);
+    } else {
+      // E4M3's exponent has bias 7: moved to F32's place it reads 2^-120 times too small, and
+      // subnormals become F32 subnormals, which the product makes right too.
+      const I code = S::bytes(p);
+      const I magnitude = S::bit_and(code, S::all_words(0x7F));
+      const F value =
+          S::mul(S::from_bits(S::left(magnitude, 20)), S::from_bits(S::all_words(247U << 23)));
+      const I bits =
+          S::where_equal(magnitude, S::all_words(0x7F), S::all_words(0x7FC00000U), S::bits(value));
+      return S::from_bits(S::bit_or(bits, S::left(S::bit_and(code, S::all_words(0x80)), 24)));
+    }
+  }
+
+  /// The sum of sixteen lanes: 8 onto 8, 4 onto 4, and so on.
+  static float total(F* parts) {
+    for (int n = kParts / 2; n > 0; n /= 2) {
+      for (int i = 0; i < n; ++i) parts[i] = S::add(parts[i], parts[i + n]);
+    }
+    return S::sum(parts[0]);
+  }
+
+  template <DType D, int R, int T>
+  static void dot_block(const std::byte* rows, std::size_t row_bytes, std::size_t features,
+                        const float* x, std::size_t x_stride, float* out, std::size_t out_stride) {
+    constexpr std::size_t element = D == DType::F32 ? 4 : D == DType::F8_E4M3 ? 1 : 2;
+    F acc[R][T][kParts];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        for (int part = 0; part < kParts; ++part) acc[r][t][part] = S::zero();
+      }
+    }
+    const auto add = [&acc](const std::byte* w, std::size_t w_stride, const float* xs,
+                            std::size_t xs_stride) {
+#pragma GCC unroll 2
+      for (int part = 0; part < kParts; ++part) {
+        F weight[R];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) weight[r] = floats<D>(w + r * w_stride + part * L * element);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+          const F xt = S::load(xs + t * xs_stride + part * L);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) acc[r][t][part] = S::fma(weight[r], xt, acc[r][t][part]);
+        }
+      }
+    };
+    std::size_t i = 0;
+    for (; i + 16 <= features; i += 16) add(rows + i * element, row_bytes, x + i, x_stride);
+    if (i < features) {
+      // The tail goes through zero-padded copies, so that nothing past a row's end is read.
+      std::byte w[R][16 * element] = {};
+      float xs[T][16] = {};
+      for (int r = 0; r < R; ++r) {
+        std::memcpy(w[r], rows + r * row_bytes + i * element, (features - i) * element);
+      }
+      for (int t = 0; t < T; ++t) std::memcpy(xs[t], x + t * x_stride + i, (features - i) * 4);
+      add(w[0], 16 * element, xs[0], 16);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) out[r * out_stride + t] = total(acc[r][t]);
+    }
+  }
+
+  template <DType D, int R, int T>
+  static void dot_tokens(const std::byte* rows, std::size_t row_bytes, std::size_t features,
+                         const float* x, std::size_t x_stride, std::size_t tokens, float* out,
+                         std::size_t out_stride) {
+    for (; tokens >= T; tokens -= T, x += T * x_stride, out += T) {
+      dot_block<D, R, T>(rows, row_bytes, features, x, x_stride, out, out_stride);
+    }
+    if constexpr (T > 1) {
+      dot_tokens<D, R, T / 2>(rows, row_bytes, features, x, x_stride, tokens, out, out_stride);
+    }
+  }
+
+  template <DType D>
+  static void dot_rows(const std::byte* rows, std::size_t row_bytes, std::size_t row_count,
+                       std::size_t features, const float* x, std::size_t x_stride,
+                       std::size_t tokens, float* out) {
+    const std::size_t stride = tokens;
+    constexpr int R = S::kDotRows;
+    for (; row_count >= R; row_count -= R, rows += R * row_bytes, out += R * stride) {
+      dot_tokens<D, R, S::kDotTokens>(rows, row_bytes, features, x, x_stride, tokens, out, stride);
+    }
+    if constexpr (R > 1) {
+      for (; row_count > 0; --row_count, rows += row_bytes, out += stride) {
+        dot_tokens<D, 1, S::kDotTokens>(rows, row_bytes, features, x, x_stride, tokens, out,
+                                        stride);
+      }
+    }
+  }
+
+  // ---- activations --------------------------------------------------------------------------
+
+  static void quantise(const float* x, std::size_t subs, ActivationRecord* record) {
+    constexpr int vectors = 32 / L;
+    const I absolute = S::all_words(0x7FFFFFFFU);
+    for (std::size_t b = 0; b < subs; ++b, x += 32) {
+      F value[vectors];
+      I largest = S::all_words(0);
+      for (int v = 0; v < vectors; ++v) {
+        value[v] = S::load(x + L * v);
+        // Of non-negative floats the larger has the larger bits, NaN's being the largest.
+        largest = S::max_words(largest, S::bit_and(S::bits(value[v]), absolute));
+      }
+      const std::uint32_t bits = S::max_word(largest);
+      float most;
+      std::memcpy(&most, &bits, 4);
+      // Below 1e-30 all 32 count as zero (127 / most might overflow); NaN spoils every output.
+      const bool finite = bits < 0x7F800000U;
+      const bool usable = finite && most >= 1e-30F;
+      const float d = usable ? most / 127.0F : finite ? 0.0F : __builtin_nanf("");
+      const F inverse = S::all(usable ? 127.0F / most : 0.0F);
+      int sums[2];
+      for (int half = 0; half < 2; ++half) {
+        I sum = S::all_words(0);
+        for (int v = half * vectors / 2; v < (half + 1) * vectors / 2; ++v) {
+          const I q = usable ? S::round(S::mul(value[v], inverse)) : S::all_words(0);
+          S::store_bytes(record->q + 32 * b + L * v, q);
+          sum = S::add_words(sum, q);
+        }
+        sums[half] = S::sum_words(sum);
+        record->sum[2 * b + half] = static_cast<std::int16_t>(sums[half]);
+        record->sum16[2 * b + half] = d * static_cast<float>(sums[half]);
+      }
+      record->d[b] = d;
+      record->sum32[b] = d * static_cast<float>(sums[0] + sums[1]);
+    }
+  }
+
+  static void silu_mul(float* gate, const float* up, std::size_t count) {
+    std::size_t i = 0;
+    for (; i + L <= count; i += L) {
+      S::store(gate + i, S::mul(silu<S>(S::load(gate + i)), S::load(up + i)));
+    }
+    if (i < count) {
+      float g[L] = {};
+      float u[L] = {};
+      std::memcpy(g, gate + i, (count - i) * 4);
+      std::memcpy(u, up + i, (count - i) * 4);
+      S::store(g, S::mul(silu<S>(S::load(g)), S::load(u)));
+      std::memcpy(gate + i, g, (count - i) * 4);
+    }
+  }
+
+  // ---- the table ----------------------------------------------------------------------------
+
+  template <DType D>
+  static constexpr MatmulTable::Format format() {
+    constexpr PackedFormat f = packed_format(D);
+    return {&gemv<D>, &unpack<D>, &dequantise<D>,
+            &multiply<CodeKind{f.bits, f.zero, f.sub, f.min}>};
+  }
+
+  template <DType... Formats>
+  static constexpr void set_formats(MatmulTable& table) {
+    ((table.formats[static_cast<std::size_t>(Formats)] = format<Formats>()), ...);
+  }
+
+  static constexpr MatmulTable table() {
+    MatmulTable t{};
+    t.name = S::kName;
+    set_formats<DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q2_K,
+                DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K>(t);
+    t.multiply_f32 = &multiply_f32_tokens<S::kTokens>;
+    t.dot_rows[static_cast<std::size_t>(DType::F32)] = &dot_rows<DType::F32>;
+    t.dot_rows[static_cast<std::size_t>(DType::F16)] = &dot_rows<DType::F16>;
+    t.dot_rows[static_cast<std::size_t>(DType::BF16)] = &dot_rows<DType::BF16>;
+    t.dot_rows[static_cast<std::size_t>(DType::F8_E4M3)] = &dot_rows<DType::F8_E4M3>;
+    t.quantise = &quantise;
+    t.silu_mul = &silu_mul;
+    return t;
+  }
+};
+
+}  // namespace fathom::cpu

@@ -1,0 +1,60 @@
+// The inner loops of matmul.h as a table of functions, one table an instruction set.
+//
+// All tables give bit-identical results: the templates in matmul_simd.h fix the order of every sum,
+// and fused multiply-adds are explicit. None of them allocates, throws or reads past its inputs.
+#pragma once
+
+#include <cstddef>
+
+#include "backend/cpu/packed_layout.h"
+#include "base/cpu_features.h"
+#include "tensor/dtype.h"
+
+namespace fathom::cpu {
+
+/// Rows and tokens a call of `dot_rows` takes at most.
+inline constexpr std::size_t kDotRows = 4;
+
+struct MatmulTable {
+  const char* name;
+
+  /// Kernels of one packed format.
+  struct Format {
+    /// out[r, 16] = group r times one token, for `groups` (at most 4) streams read side by side.
+    /// features: a multiple of 32. activations: ceil(features / 256) records.
+    void (*gemv)(const std::byte* const* groups, std::size_t count, std::size_t features,
+                 const ActivationRecord* activations, float* out);
+    /// Spreads `subs` sub-tiles of a chunk, which starts at sub-tile `first` of the group.
+    void (*unpack)(const std::byte* group, std::size_t first, std::size_t subs, UnpackedTile* tile);
+    /// The same as F32: weights [32 * subs, 16].
+    void (*dequantise)(const std::byte* group, std::size_t first, std::size_t subs, float* weights);
+    /// sums[t, 16] += tile times token t.
+    void (*multiply)(const UnpackedTile& tile, std::size_t subs,
+                     const ActivationRecord* activations, std::size_t tokens, float* sums);
+  };
+  Format formats[static_cast<std::size_t>(DType::Bool) + 1];
+
+  /// sums[t, 16] += the sum over k of weights[k, 16] * x[t, k]. The inner sum starts at 0.
+  void (*multiply_f32)(const float* weights, std::size_t features, const float* x,
+                       std::size_t x_stride, std::size_t tokens, float* sums);
+
+  /// out[r * tokens + t] = row r (stored as F32, F16, BF16 or F8_E4M3) times x[t].
+  void (*dot_rows[static_cast<std::size_t>(DType::F8_E4M3) + 1])(
+      const std::byte* rows, std::size_t row_bytes, std::size_t row_count, std::size_t features,
+      const float* x, std::size_t x_stride, std::size_t tokens, float* out);
+
+  /// Quantises `subs` * 32 features of one token into a record.
+  void (*quantise)(const float* x, std::size_t subs, ActivationRecord* record);
+
+  /// gate[i] = silu(gate[i]) * up[i]
+  void (*silu_mul)(float* gate, const float* up, std::size_t count);
+};
+
+/// The table of a level; levels without one of their own use the next lower one.
+const MatmulTable& matmul_table(CpuLevel level);
+
+extern const MatmulTable kMatmulScalar;
+extern const MatmulTable kMatmulAvx2;
+extern const MatmulTable kMatmulAvx512;
+
+}  // namespace fathom::cpu

@@ -1,0 +1,182 @@
+// Eight lanes of AVX2 with FMA and F16C: only for units named *_avx2.cpp. See simd_avx512.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cpu/packed_layout.h"
+
+namespace fathom::cpu {
+
+struct Avx2 {
+  static constexpr const char* kName = "avx2";
+  static constexpr int kLanes = 8;
+  static constexpr int kTokens = 4;
+  static constexpr int kDotTokens = 3;
+  static constexpr int kDotRows = 2;
+  using F = __m256;
+  using I = __m256i;
+
+  static F zero() { return _mm256_setzero_ps(); }
+  static F all(float x) { return _mm256_set1_ps(x); }
+  static F load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, F x) { _mm256_storeu_ps(p, x); }
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  /// a < b ? a : b, thus b if either is NaN.
+  static F min(F a, F b) { return _mm256_min_ps(a, b); }
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F half(const void* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static F brain(const void* p) {
+    const __m128i bits = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static float sum(F x) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+
+  static I words(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static void store_words(void* p, I x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
+  static I all_words(std::uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
+  static I bytes(const void* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+  }
+  static I signed_bytes(const void* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+  }
+  static I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
+  static I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
+  static I add_words(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I sub_words(I a, I b) { return _mm256_sub_epi32(a, b); }
+  static I left(I a, int n) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(n)); }
+  static I right(I a, int n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n)); }
+  static F to_float(I x) { return _mm256_cvtepi32_ps(x); }
+  static I round(F x) { return _mm256_cvtps_epi32(x); }
+  static I bits(F x) { return _mm256_castps_si256(x); }
+  static F from_bits(I x) { return _mm256_castsi256_ps(x); }
+  static I where_equal(I a, I b, I yes, I no) {
+    return _mm256_blendv_epi8(no, yes, _mm256_cmpeq_epi32(a, b));
+  }
+  static I max_words(I a, I b) { return _mm256_max_epu32(a, b); }
+  static std::uint32_t max_word(I x) {
+    __m128i m = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4E));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xB1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(m));
+  }
+  static int sum_words(I x) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
+    return _mm_cvtsi128_si32(s);
+  }
+  /// The low byte of each lane, which must hold -128..127.
+  static void store_bytes(void* p, I x) {
+    const __m128i words16 =
+        _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packs_epi16(words16, words16));
+  }
+
+  template <int Zero, int First, int N>
+  static I offset(const ActivationRecord& x, int b) {
+    if constexpr (Zero == 0) {
+      return _mm256_setzero_si256();
+    } else {
+      constexpr std::uint32_t z = static_cast<std::uint16_t>(-Zero);
+      constexpr std::uint32_t pair = (First == 0 ? z : 0U) | (First + N == 8 ? z << 16 : 0U);
+      std::int32_t sums;
+      std::memcpy(&sums, x.sum + 2 * b, 4);
+      return _mm256_madd_epi16(_mm256_set1_epi32(sums), all_words(pair));
+    }
+  }
+  static I four(const ActivationRecord& x, int b, int j) {
+    std::int32_t word;
+    std::memcpy(&word, x.q + 32 * b + 4 * j, 4);
+    return _mm256_set1_epi32(word);
+  }
+  static I widen(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+  /// Products of four codes that fit 16 bits when added up: 2 * 127 * (2^Bits - 1) * depth < 2^15.
+  template <int Bits>
+  static constexpr int kDepth = Bits <= 4   ? 8
+                                : Bits == 5 ? 4
+                                            : 2;
+
+  /// Codes of 8 bits would overflow: they are made signed again (hence need no offset), and their
+  /// sign is moved to the activation.
+  static I signed_product(I w, I x) {
+    const I q = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+    return widen(_mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q)));
+  }
+
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot(const std::uint8_t* codes, const ActivationRecord* x, int b, I* sums) {
+    const auto code = [codes](int j) {
+      return words(codes + 4 * kGroupRows * static_cast<unsigned>(j));
+    };
+    if constexpr (Bits == 8) {
+      for (int t = 0; t < T; ++t) sums[t] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+      for (int j = First; j < First + N; ++j) {
+        const I w = code(j);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+          sums[t] = _mm256_add_epi32(sums[t], signed_product(w, four(x[t], b, j)));
+        }
+      }
+    } else {
+      constexpr int depth = kDepth<Bits> < N ? kDepth<Bits> : N;
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) sums[t] = offset<Zero, First, N>(x[t], b);
+#pragma GCC unroll 8
+      for (int j0 = First; j0 < First + N; j0 += depth) {
+        I pairs[T];
+#pragma GCC unroll 8
+        for (int j = j0; j < j0 + depth; ++j) {
+          const I w = code(j);
+#pragma GCC unroll 4
+          for (int t = 0; t < T; ++t) {
+            const I product = _mm256_maddubs_epi16(w, four(x[t], b, j));
+            pairs[t] = j == j0 ? product : _mm256_add_epi16(pairs[t], product);
+          }
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) sums[t] = _mm256_add_epi32(sums[t], widen(pairs[t]));
+      }
+    }
+  }
+  template <int Bits, int Zero, int First, int N>
+  static I dot(const I* w, const ActivationRecord& x, int b) {
+    I sum = _mm256_setzero_si256();
+    if constexpr (Bits == 8) {
+#pragma GCC unroll 8
+      for (int j = First; j < First + N; ++j) {
+        sum = _mm256_add_epi32(sum, signed_product(w[j], four(x, b, j)));
+      }
+    } else {
+      constexpr int depth = kDepth<Bits> < N ? kDepth<Bits> : N;
+      sum = offset<Zero, First, N>(x, b);
+#pragma GCC unroll 8
+      for (int j0 = First; j0 < First + N; j0 += depth) {
+        I pairs = _mm256_maddubs_epi16(w[j0], four(x, b, j0));
+#pragma GCC unroll 8
+        for (int j = j0 + 1; j < j0 + depth; ++j) {
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[j], four(x, b, j)));
+        }
+        sum = _mm256_add_epi32(sum, widen(pairs));
+      }
+    }
+    return sum;
+  }
+};
+
+}  // namespace fathom::cpu

@@ -1,0 +1,125 @@
+// Sixteen lanes of AVX-512 (F, BW, DQ, VL and VNNI): only for units named *_avx512.cpp.
+//
+// The three simd_*.h offer the same names; the kernels are templates over them, so that every
+// instruction set runs the same sums in the same order (matmul_simd.h, attention_simd.h).
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cpu/packed_layout.h"
+
+namespace fathom::cpu {
+
+struct Avx512 {
+  static constexpr const char* kName = "avx512";
+  static constexpr int kLanes = 16;
+  static constexpr int kTokens = 12;    // tokens a packed kernel keeps in registers
+  static constexpr int kDotTokens = 6;  // the same for row products
+  static constexpr int kDotRows = 4;
+  using F = __m512;   // 16 floats
+  using I = __m512i;  // 16 words, each a sum or four codes
+
+  static F zero() { return _mm512_setzero_ps(); }
+  static F all(float x) { return _mm512_set1_ps(x); }
+  static F load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  /// a < b ? a : b, thus b if either is NaN.
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F half(const void* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+  }
+  static F brain(const void* p) {
+    const __m256i bits = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  /// Lanes 8..15 onto 0..7, 4..7 onto 0..3, and so on: the order that all levels share.
+  static float sum(F x) {
+    const __m256 high = _mm512_extractf32x8_ps(x, 1);
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x), high);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+
+  static I words(const void* p) { return _mm512_loadu_si512(p); }
+  static void store_words(void* p, I x) { _mm512_storeu_si512(p, x); }
+  static I all_words(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
+  static I bytes(const void* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static I signed_bytes(const void* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
+  static I bit_or(I a, I b) { return _mm512_or_si512(a, b); }
+  static I add_words(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I sub_words(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static I left(I a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n)); }
+  static I right(I a, int n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n)); }
+  static F to_float(I x) { return _mm512_cvtepi32_ps(x); }
+  static I round(F x) { return _mm512_cvtps_epi32(x); }
+  static I bits(F x) { return _mm512_castps_si512(x); }
+  static F from_bits(I x) { return _mm512_castsi512_ps(x); }
+  /// `yes` where a == b.
+  static I where_equal(I a, I b, I yes, I no) {
+    return _mm512_mask_blend_epi32(_mm512_cmpeq_epi32_mask(a, b), no, yes);
+  }
+  static I max_words(I a, I b) { return _mm512_max_epu32(a, b); }
+  static std::uint32_t max_word(I x) { return _mm512_reduce_max_epu32(x); }
+  static int sum_words(I x) { return _mm512_reduce_add_epi32(x); }
+  /// The low byte of each lane.
+  static void store_bytes(void* p, I x) {
+    _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+  }
+
+  /// -zero times the sum of the activations whose codes First..First+N are about to be added.
+  template <int Zero, int First, int N>
+  static I offset(const ActivationRecord& x, int b) {
+    if constexpr (Zero == 0) {
+      return _mm512_setzero_si512();
+    } else {
+      constexpr std::uint32_t z = static_cast<std::uint16_t>(-Zero);
+      constexpr std::uint32_t pair = (First == 0 ? z : 0U) | (First + N == 8 ? z << 16 : 0U);
+      std::int32_t sums;
+      std::memcpy(&sums, x.sum + 2 * b, 4);
+      return _mm512_dpwssd_epi32(_mm512_setzero_si512(), _mm512_set1_epi32(sums), all_words(pair));
+    }
+  }
+  static I four(const ActivationRecord& x, int b, int j) {
+    std::int32_t word;
+    std::memcpy(&word, x.q + 32 * b + 4 * j, 4);
+    return _mm512_set1_epi32(word);
+  }
+
+  /// sums[t] = the product of codes First..First+N (vectors `stride` bytes apart, or in
+  /// registers) with T tokens' activations b.
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot(const std::uint8_t* codes, const ActivationRecord* x, int b, I* sums) {
+#pragma GCC unroll 12
+    for (int t = 0; t < T; ++t) sums[t] = offset<Zero, First, N>(x[t], b);
+#pragma GCC unroll 8
+    for (int j = First; j < First + N; ++j) {
+      const I w = words(codes + 4 * kGroupRows * static_cast<unsigned>(j));
+#pragma GCC unroll 12
+      for (int t = 0; t < T; ++t) sums[t] = _mm512_dpbusd_epi32(sums[t], w, four(x[t], b, j));
+    }
+  }
+  template <int Bits, int Zero, int First, int N>
+  static I dot(const I* w, const ActivationRecord& x, int b) {
+    I sum = offset<Zero, First, N>(x, b);
+#pragma GCC unroll 8
+    for (int j = First; j < First + N; ++j) sum = _mm512_dpbusd_epi32(sum, w[j], four(x, b, j));
+    return sum;
+  }
+};
+
+}  // namespace fathom::cpu

@@ -1,0 +1,102 @@
+// One lane of plain C++: the scalar twin of simd_avx2.h and simd_avx512.h, and what runs on a CPU
+// with neither.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cpu/packed_layout.h"
+#include "tensor/half.h"
+
+namespace fathom::cpu {
+
+struct Scalar {
+  static constexpr const char* kName = "scalar";
+  static constexpr int kLanes = 1;
+  static constexpr int kTokens = 4;
+  static constexpr int kDotTokens = 1;
+  static constexpr int kDotRows = 1;
+  using F = float;
+  using I = std::uint32_t;  // a sum (two's complement) or four codes
+
+  template <typename T>
+  static T read(const void* p) {
+    T value;
+    std::memcpy(&value, p, sizeof(value));
+    return value;
+  }
+
+  static F zero() { return 0; }
+  static F all(float x) { return x; }
+  static F load(const float* p) { return *p; }
+  static void store(float* p, F x) { *p = x; }
+  static F add(F a, F b) { return a + b; }
+  static F sub(F a, F b) { return a - b; }
+  static F mul(F a, F b) { return a * b; }
+  static F div(F a, F b) { return a / b; }
+  static F fma(F a, F b, F c) { return std::fma(a, b, c); }
+  static F min(F a, F b) { return a < b ? a : b; }
+  static F max(F a, F b) { return a > b ? a : b; }
+  static F half(const void* p) { return f16_to_f32(read<std::uint16_t>(p)); }
+  static F brain(const void* p) { return bf16_to_f32(read<std::uint16_t>(p)); }
+  static float sum(F x) { return x; }
+
+  static I words(const void* p) { return read<std::uint32_t>(p); }
+  static void store_words(void* p, I x) { std::memcpy(p, &x, 4); }
+  static I all_words(std::uint32_t x) { return x; }
+  static I bytes(const void* p) { return read<std::uint8_t>(p); }
+  static I signed_bytes(const void* p) { return static_cast<I>(int{read<std::int8_t>(p)}); }
+  static I bit_and(I a, I b) { return a & b; }
+  static I bit_or(I a, I b) { return a | b; }
+  static I add_words(I a, I b) { return a + b; }
+  static I sub_words(I a, I b) { return a - b; }
+  static I left(I a, int n) { return a << n; }
+  static I right(I a, int n) { return a >> n; }
+  static F to_float(I x) { return static_cast<float>(static_cast<std::int32_t>(x)); }
+  /// To nearest, ties to even, and INT_MIN for what does not fit, as the vector units do.
+  static I round(F x) {
+    if (!(x >= -0x1p31F && x < 0x1p31F)) return 0x80000000U;
+    return static_cast<I>(static_cast<std::int32_t>(std::nearbyint(x)));
+  }
+  static I bits(F x) { return std::bit_cast<I>(x); }
+  static F from_bits(I x) { return std::bit_cast<F>(x); }
+  static I where_equal(I a, I b, I yes, I no) { return a == b ? yes : no; }
+  static I max_words(I a, I b) { return a > b ? a : b; }
+  static std::uint32_t max_word(I x) { return x; }
+  static int sum_words(I x) { return static_cast<std::int32_t>(x); }
+  static void store_bytes(void* p, I x) {
+    const auto low = static_cast<std::uint8_t>(x);
+    std::memcpy(p, &low, 1);
+  }
+
+  template <int Zero, int First, int N>
+  static int dot_word(I w, const ActivationRecord& x, int b, int j) {
+    int sum = 0;
+    for (int i = 0; i < 4; ++i) {
+      const int code = static_cast<int>((w >> (8 * i)) & 255U) - Zero;
+      sum += code * x.q[32 * b + 4 * j + i];
+    }
+    return sum;
+  }
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot(const std::uint8_t* codes, const ActivationRecord* x, int b, I* sums) {
+    for (int t = 0; t < T; ++t) {
+      int sum = 0;
+      for (int j = First; j < First + N; ++j) {
+        sum += dot_word<Zero, First, N>(words(codes + 4 * kGroupRows * static_cast<unsigned>(j)),
+                                        x[t], b, j);
+      }
+      sums[t] = static_cast<I>(sum);
+    }
+  }
+  template <int Bits, int Zero, int First, int N>
+  static I dot(const I* w, const ActivationRecord& x, int b) {
+    int sum = 0;
+    for (int j = First; j < First + N; ++j) sum += dot_word<Zero, First, N>(w[j], x, b, j);
+    return static_cast<I>(sum);
+  }
+};
+
+}  // namespace fathom::cpu

@@ -1,0 +1,474 @@
+#include "backend/cpu/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "backend/random_weights.h"
+
+namespace fathom::cpu {
+namespace {
+
+using testing::GuardedBytes;
+using testing::random_floats;
+using testing::RandomMatrix;
+
+const DType kQuantised[] = {DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1,
+                            DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K};
+const DType kFloats[] = {DType::F32, DType::F16, DType::BF16, DType::F8_E4M3};
+
+std::vector<CpuLevel> levels() {
+  std::vector<CpuLevel> all;
+  for (CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512}) {
+    if (level <= best_cpu_level()) all.push_back(level);
+  }
+  return all;
+}
+
+std::vector<std::size_t> widths(DType dtype) {
+  const std::size_t block = info(dtype).block_elements;
+  if (block == 1) return {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 100, 576};
+  if (block == 32) return {32, 64, 224, 256, 288, 576};
+  return {256, 512, 1024};
+}
+
+/// tokens x rows, contiguous.
+std::vector<float> multiply(const TensorView& weight, Precision precision, CpuLevel level,
+                            ThreadPool& pool, const std::vector<float>& x, std::size_t tokens) {
+  const PackedMatrix packed = PackedMatrix::pack(weight, precision, level, pool);
+  GuardedBytes in(x.size() * 4);
+  std::memcpy(in.data(), x.data(), in.size());
+  GuardedBytes out(tokens * weight.shape[0] * 4);
+  const Product product[] = {{&packed, out.floats(), weight.shape[0]}};
+  matmul(pool, in.floats(), weight.shape[1], tokens, product);
+  return {out.floats(), out.floats() + tokens * weight.shape[0]};
+}
+
+TEST(Matmul, ReadsEveryWeightExactlyAsTheReferenceDoes) {
+  ThreadPool pool(2);
+  const std::size_t rows = 19;
+  for (CpuLevel level : levels()) {
+    for (DType dtype : kQuantised) {
+      for (std::size_t columns : widths(dtype)) {
+        const RandomMatrix weight(dtype, rows, columns, 1);
+        const std::vector<float> expected = to_f32(weight.view);
+        // A unit vector a column: the product is that column, without any rounding.
+        std::vector<float> x(columns * columns, 0.0F);
+        for (std::size_t i = 0; i < columns; ++i) x[i * columns + i] = 1;
+        const auto y = multiply(weight.view, Precision::F32, level, pool, x, columns);
+        for (std::size_t i = 0; i < columns; ++i) {
+          for (std::size_t r = 0; r < rows; ++r) {
+            ASSERT_EQ(y[i * rows + r], expected[r * columns + i])
+                << to_string(level) << " " << to_string(dtype) << " row " << r << " column " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, F32PrecisionIsWithinRoundingOfExactArithmetic) {
+  ThreadPool pool(2);
+  const std::size_t tokens = 5;
+  for (CpuLevel level : levels()) {
+    std::vector<DType> dtypes(std::begin(kQuantised), std::end(kQuantised));
+    dtypes.insert(dtypes.end(), std::begin(kFloats), std::end(kFloats));
+    for (DType dtype : dtypes) {
+      for (std::size_t columns : widths(dtype)) {
+        for (std::size_t rows : {1UL, 2UL, 5UL, 16UL, 33UL, 70UL}) {
+          const RandomMatrix weight(dtype, rows, columns, 2);
+          const std::vector<float> w = to_f32(weight.view);
+          const std::vector<float> x = random_floats(tokens * columns, 3);
+          const auto y = multiply(weight.view, Precision::F32, level, pool, x, tokens);
+          for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t r = 0; r < rows; ++r) {
+              double sum = 0;
+              double size = 0;
+              for (std::size_t i = 0; i < columns; ++i) {
+                const double term = double{x[t * columns + i]} * w[r * columns + i];
+                sum += term;
+                size += std::abs(term);
+              }
+              ASSERT_NEAR(y[t * rows + r], sum, 1e-6 * size + 1e-30)
+                  << to_string(level) << " " << to_string(dtype) << " [" << rows << ", " << columns
+                  << "]";
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/// What Int8 means: per 32 features x = d * q, d = max|x| / 127.
+std::vector<double> as_int8(const std::vector<float>& x) {
+  std::vector<double> out(x.size());
+  for (std::size_t b = 0; b < x.size(); b += 32) {
+    float most = 0;
+    for (std::size_t i = 0; i < 32; ++i) most = std::max(most, std::abs(x[b + i]));
+    for (std::size_t i = 0; i < 32; ++i) {
+      out[b + i] =
+          most == 0 ? 0 : std::nearbyint(x[b + i] * (127.0F / most)) * double{most / 127.0F};
+    }
+  }
+  return out;
+}
+
+TEST(Matmul, Int8PrecisionIsExactForTheActivationsItQuantises) {
+  ThreadPool pool(2);
+  const std::size_t tokens = 4;
+  for (CpuLevel level : levels()) {
+    for (DType dtype : kQuantised) {
+      for (std::size_t columns : widths(dtype)) {
+        for (std::size_t rows : {1UL, 16UL, 70UL, 130UL}) {
+          const RandomMatrix weight(dtype, rows, columns, 4);
+          const std::vector<float> w = to_f32(weight.view);
+          const std::vector<float> x = random_floats(tokens * columns, 5);
+          const std::vector<double> q = as_int8(x);
+          const auto y = multiply(weight.view, Precision::Int8, level, pool, x, tokens);
+          for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t r = 0; r < rows; ++r) {
+              double sum = 0;
+              double size = 0;
+              double code_size = 0;  // codes are unsigned until their zero is taken off again
+              for (std::size_t i = 0; i < columns; ++i) {
+                sum += q[t * columns + i] * w[r * columns + i];
+                size += std::abs(q[t * columns + i] * w[r * columns + i]);
+                code_size = std::max(code_size, std::abs(double{w[r * columns + i]}));
+              }
+              ASSERT_NEAR(y[t * rows + r], sum, 2e-6 * size + 1e-6 * code_size)
+                  << to_string(level) << " " << to_string(dtype) << " [" << rows << ", " << columns
+                  << "]";
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, ExtremeCodesDoNotSaturate) {
+  ThreadPool pool(1);
+  for (CpuLevel level : levels()) {
+    for (DType dtype : kQuantised) {
+      const std::size_t columns = 256;
+      for (int byte : {0x00, 0x7F, 0x80, 0xFF}) {
+        RandomMatrix weight(dtype, 16, columns, 6);
+        // All codes equal to the byte's bits, scales 1.
+        std::memset(weight.bytes.data(), byte, weight.bytes.size());
+        const std::size_t block = info(dtype).block_bytes;
+        const std::uint16_t one = f32_to_f16(1);
+        std::size_t at = 0;
+        if (dtype == DType::Q2_K) at = offsetof(BlockQ2_K, d);
+        if (dtype == DType::Q3_K) at = offsetof(BlockQ3_K, d);
+        if (dtype == DType::Q6_K) at = offsetof(BlockQ6_K, d);
+        const bool two = dtype == DType::Q4_1 || dtype == DType::Q5_1 || dtype == DType::Q2_K ||
+                         dtype == DType::Q4_K || dtype == DType::Q5_K;
+        for (std::size_t b = 0; b < weight.bytes.size(); b += block) {
+          std::memcpy(weight.bytes.data() + b + at, &one, 2);
+          if (two) std::memcpy(weight.bytes.data() + b + at + 2, &one, 2);
+        }
+        const std::vector<float> w = to_f32(weight.view);
+        for (float value : {127.0F, -127.0F}) {
+          for (std::size_t tokens : {1UL, 5UL}) {
+            const std::vector<float> x(tokens * columns, value);
+            const auto y = multiply(weight.view, Precision::Int8, level, pool, x, tokens);
+            double sum = 0;
+            for (std::size_t i = 0; i < columns; ++i) sum += double{value} * w[i];
+            for (float result : y) {
+              ASSERT_NEAR(result, sum, 1e-6 * 256 * 127 * 128 * (dtype == DType::Q6_K ? 128 : 64))
+                  << to_string(level) << " " << to_string(dtype) << " " << byte;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, AllInstructionSetsAgreeBitForBit) {
+  ThreadPool pool(2);
+  std::vector<DType> dtypes(std::begin(kQuantised), std::end(kQuantised));
+  dtypes.insert(dtypes.end(), std::begin(kFloats), std::end(kFloats));
+  for (DType dtype : dtypes) {
+    for (Precision precision : {Precision::F32, Precision::Int8}) {
+      for (std::size_t columns : widths(dtype)) {
+        const RandomMatrix weight(dtype, 37, columns, 7);
+        for (std::size_t tokens : {1UL, 7UL}) {
+          const std::vector<float> x = random_floats(tokens * columns, 8);
+          const auto scalar = multiply(weight.view, precision, CpuLevel::Scalar, pool, x, tokens);
+          for (CpuLevel level : levels()) {
+            ASSERT_EQ(multiply(weight.view, precision, level, pool, x, tokens), scalar)
+                << to_string(level) << " " << to_string(dtype) << " columns " << columns;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, ResultsDependNeitherOnThreadsNorOnTokensInTheCall) {
+  ThreadPool one(1);
+  ThreadPool three(3);
+  const std::size_t rows = 75;
+  const std::size_t tokens = 210;
+  std::vector<DType> dtypes(std::begin(kQuantised), std::end(kQuantised));
+  dtypes.insert(dtypes.end(), std::begin(kFloats), std::end(kFloats));
+  for (CpuLevel level : levels()) {
+    for (DType dtype : dtypes) {
+      for (Precision precision : {Precision::F32, Precision::Int8}) {
+        const std::size_t columns = info(dtype).block_elements == 256 ? 512 : 288;
+        const RandomMatrix weight(dtype, rows, columns, 9);
+        const std::vector<float> x = random_floats(tokens * columns, 10);
+        const PackedMatrix packed = PackedMatrix::pack(weight.view, precision, level, one);
+        std::vector<float> single(tokens * rows);
+        for (std::size_t t = 0; t < tokens; ++t) {
+          const Product product[] = {{&packed, single.data() + t * rows, rows}};
+          matmul(one, x.data() + t * columns, columns, 1, product);
+        }
+        for (std::size_t count : {2UL, 3UL, 5UL, 6UL, 11UL, 13UL, 97UL, 210UL}) {
+          std::vector<float> together(count * rows);
+          const Product product[] = {{&packed, together.data(), rows}};
+          matmul(three, x.data(), columns, count, product);
+          ASSERT_TRUE(std::equal(together.begin(), together.end(), single.begin()))
+              << to_string(level) << " " << to_string(dtype) << " " << count << " tokens";
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, SeveralProductsWithBiasStrideAndAccumulation) {
+  ThreadPool pool(2);
+  const std::size_t columns = 64;
+  const std::size_t tokens = 3;
+  const std::vector<float> x = random_floats(tokens * 80, 11);  // rows 80 floats apart
+  for (CpuLevel level : levels()) {
+    const RandomMatrix q(DType::Q4_1, 48, columns, 12);
+    const RandomMatrix k(DType::Q8_0, 17, columns, 13);
+    const RandomMatrix v(DType::F16, 33, columns, 14);
+    const PackedMatrix packed[] = {PackedMatrix::pack(q.view, Precision::F32, level, pool),
+                                   PackedMatrix::pack(k.view, Precision::Int8, level, pool),
+                                   PackedMatrix::pack(v.view, Precision::Int8, level, pool)};
+    const std::vector<float> bias = random_floats(33, 15);
+    const std::size_t stride = 100;  // q at 0, k at 48, v at 65, nothing from 98 on
+    std::vector<float> y(tokens * stride, 7.0F);
+    const Product products[] = {{&packed[0], y.data(), stride, nullptr, false},
+                                {&packed[1], y.data() + 48, stride, nullptr, true},
+                                {&packed[2], y.data() + 65, stride, bias.data(), true}};
+    matmul(pool, x.data(), 80, tokens, products);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t i = 0; i < 3; ++i) {
+        const std::size_t rows = packed[i].out_features();
+        std::vector<float> plain(rows);
+        const Product product[] = {{&packed[i], plain.data(), rows}};
+        matmul(pool, x.data() + t * 80, 80, 1, product);
+        const std::size_t at = t * stride + (i == 0 ? 0 : i == 1 ? 48 : 65);
+        for (std::size_t r = 0; r < rows; ++r) {
+          float expected = plain[r];
+          if (i == 2) expected += bias[r];
+          if (i >= 1) expected = 7.0F + expected;
+          ASSERT_EQ(y[at + r], expected) << "product " << i << " row " << r;
+        }
+      }
+      EXPECT_EQ(y[t * stride + 98], 7.0F);
+      EXPECT_EQ(y[t * stride + 99], 7.0F);
+    }
+  }
+}
+
+TEST(Matmul, RunsTheForcedInstructionSet) {
+  ThreadPool pool(1);
+  const RandomMatrix weight(DType::Q4_K, 16, 256, 16);
+  for (CpuLevel level : levels()) {
+    const PackedMatrix packed = PackedMatrix::pack(weight.view, Precision::Int8, level, pool);
+    EXPECT_STREQ(packed.kernel_name(), to_string(level));
+  }
+}
+
+TEST(Matmul, ANaNActivationSpoilsItsTokenAndNoOther) {
+  ThreadPool pool(2);
+  for (CpuLevel level : levels()) {
+    for (DType dtype : {DType::Q8_0, DType::Q4_1, DType::F16}) {
+      for (float bad :
+           {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        const RandomMatrix weight(dtype, 20, 64, 17);
+        std::vector<float> x = random_floats(3 * 64, 18);
+        x[64 + 40] = bad;
+        const auto y = multiply(weight.view, Precision::Int8, level, pool, x, 3);
+        for (std::size_t r = 0; r < 20; ++r) {
+          EXPECT_TRUE(std::isfinite(y[r]));
+          EXPECT_FALSE(std::isfinite(y[20 + r]));
+          EXPECT_TRUE(std::isfinite(y[40 + r]));
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, TinyAndZeroActivationsGiveZeroNotNaN) {
+  ThreadPool pool(1);
+  for (CpuLevel level : levels()) {
+    const RandomMatrix weight(DType::Q8_0, 16, 32, 19);
+    const std::vector<float> x(32, 1e-44F);
+    for (float y : multiply(weight.view, Precision::Int8, level, pool, x, 1)) EXPECT_EQ(y, 0.0F);
+  }
+}
+
+TEST(Matmul, PackingOwnsNoMoreThanTheFileHadAndFloatsAreViewed) {
+  ThreadPool pool(2);
+  for (DType dtype : kQuantised) {
+    const RandomMatrix weight(dtype, 64, 512, 20);
+    const PackedMatrix packed =
+        PackedMatrix::pack(weight.view, Precision::Int8, best_cpu_level(), pool);
+    EXPECT_EQ(packed.owned_bytes(), weight.view.data.size()) << to_string(dtype);
+  }
+  for (DType dtype : kFloats) {
+    const RandomMatrix weight(dtype, 64, 512, 21);
+    const PackedMatrix packed =
+        PackedMatrix::pack(weight.view, Precision::Int8, best_cpu_level(), pool);
+    EXPECT_EQ(packed.owned_bytes(), 0U) << to_string(dtype);
+  }
+}
+
+TEST(Matmul, RefusesWhatIsNoWeightMatrix) {
+  ThreadPool pool(1);
+  std::vector<std::byte> bytes(64);
+  const TensorView words{DType::I32, Shape{4, 4}, bytes};
+  EXPECT_THROW(PackedMatrix::pack(words, Precision::F32, CpuLevel::Scalar, pool), Error);
+  const TensorView vector{DType::F32, Shape{16}, bytes};
+  EXPECT_THROW(PackedMatrix::pack(vector, Precision::F32, CpuLevel::Scalar, pool), Error);
+  const TensorView small{DType::F32, Shape{4, 5}, bytes};
+  EXPECT_THROW(PackedMatrix::pack(small, Precision::F32, CpuLevel::Scalar, pool), Error);
+}
+
+// ---- feed-forward networks -------------------------------------------------------------------
+
+struct RandomFfn {
+  RandomFfn(DType dtype, std::size_t hidden, std::size_t intermediate, unsigned seed)
+      : gate(dtype, intermediate, hidden, seed),
+        up(dtype, intermediate, hidden, seed + 1),
+        down(dtype, hidden, intermediate, seed + 2) {}
+  FeedForward pack(Precision precision, CpuLevel level, ThreadPool& pool) const {
+    return {PackedMatrix::pack(gate.view, precision, level, pool),
+            PackedMatrix::pack(up.view, precision, level, pool),
+            PackedMatrix::pack(down.view, precision, level, pool)};
+  }
+  RandomMatrix gate, up, down;
+};
+
+std::vector<double> exact_product(const TensorView& weight, const std::vector<double>& x) {
+  const std::vector<float> w = to_f32(weight);
+  std::vector<double> y(weight.shape[0], 0.0);
+  for (std::size_t r = 0; r < y.size(); ++r) {
+    for (std::size_t i = 0; i < x.size(); ++i) y[r] += x[i] * w[r * x.size() + i];
+  }
+  return y;
+}
+
+TEST(FeedForward, IsSwiGlu) {
+  ThreadPool pool(2);
+  for (CpuLevel level : levels()) {
+    for (DType dtype : {DType::F32, DType::Q8_0}) {
+      const std::size_t hidden = 64;
+      const std::size_t intermediate = 160;
+      const RandomFfn ffn(dtype, hidden, intermediate, 30);
+      const FeedForward packed = ffn.pack(Precision::F32, level, pool);
+      const std::vector<float> x = random_floats(3 * hidden, 33, 0.3F);
+      std::vector<float> y(3 * hidden, 1.0F);
+      feed_forward(pool, packed, x.data(), 3, y.data(), true);
+      for (std::size_t t = 0; t < 3; ++t) {
+        const std::vector<double> xt(x.begin() + t * hidden, x.begin() + (t + 1) * hidden);
+        std::vector<double> gate = exact_product(ffn.gate.view, xt);
+        const std::vector<double> up = exact_product(ffn.up.view, xt);
+        for (std::size_t i = 0; i < intermediate; ++i) {
+          gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+        }
+        const std::vector<double> expected = exact_product(ffn.down.view, gate);
+        double size = 0;
+        for (double e : expected) size = std::max(size, std::abs(e));
+        for (std::size_t i = 0; i < hidden; ++i) {
+          EXPECT_NEAR(y[t * hidden + i] - 1, expected[i], 2e-6 * size);
+        }
+      }
+    }
+  }
+}
+
+TEST(FeedForward, LevelsThreadsAndTokensAgreeBitForBit) {
+  ThreadPool one(1);
+  ThreadPool three(3);
+  const std::size_t hidden = 256;
+  const std::size_t tokens = 29;
+  for (Precision precision : {Precision::F32, Precision::Int8}) {
+    const RandomFfn ffn(DType::Q4_K, hidden, 768, 40);
+    const std::vector<float> x = random_floats(tokens * hidden, 43);
+    std::vector<float> expected(tokens * hidden);
+    const FeedForward scalar = ffn.pack(precision, CpuLevel::Scalar, one);
+    feed_forward(one, scalar, x.data(), tokens, expected.data(), false);
+    for (CpuLevel level : levels()) {
+      const FeedForward packed = ffn.pack(precision, level, one);
+      std::vector<float> y(tokens * hidden);
+      feed_forward(three, packed, x.data(), tokens, y.data(), false);
+      ASSERT_EQ(y, expected) << to_string(level);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        feed_forward(three, packed, x.data() + t * hidden, 1, y.data() + t * hidden, false);
+      }
+      ASSERT_EQ(y, expected) << to_string(level) << " one by one";
+    }
+  }
+}
+
+TEST(MixtureOfExperts, IsTheWeightedSumOfItsExperts) {
+  ThreadPool one(1);
+  ThreadPool three(3);
+  const std::size_t hidden = 64;
+  const std::size_t experts = 9;
+  const std::size_t per_token = 3;
+  for (CpuLevel level : levels()) {
+    for (Precision precision : {Precision::F32, Precision::Int8}) {
+      for (DType dtype : {DType::F16, DType::Q4_0}) {
+        std::vector<std::unique_ptr<RandomFfn>> stored;
+        std::vector<FeedForward> packed;
+        for (unsigned e = 0; e < experts; ++e) {
+          stored.push_back(std::make_unique<RandomFfn>(dtype, hidden, 96, 50 + 3 * e));
+          packed.push_back(stored.back()->pack(precision, level, one));
+        }
+        for (std::size_t tokens : {1UL, 2UL, 40UL}) {
+          const std::vector<float> x = random_floats(tokens * hidden, 90, 0.3F);
+          std::vector<std::int32_t> ids(tokens * per_token);
+          for (std::size_t t = 0; t < tokens; ++t) {
+            // Expert 8 is never used, expert 0 by every second token.
+            for (std::size_t k = 0; k < per_token; ++k) {
+              ids[t * per_token + k] = static_cast<std::int32_t>((t % 2 * 5 + k * (1 + t % 3)) % 8);
+            }
+          }
+          const std::vector<float> weights = random_floats(tokens * per_token, 91);
+          const std::vector<float> before = random_floats(tokens * hidden, 92);
+          std::vector<float> y = before;
+          mixture_of_experts(three, packed, x.data(), tokens, ids.data(), weights.data(), per_token,
+                             y.data());
+          std::vector<float> expected = before;
+          for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t k = 0; k < per_token; ++k) {
+              std::vector<float> out(hidden);
+              const auto e = static_cast<std::size_t>(ids[t * per_token + k]);
+              feed_forward(one, packed[e], x.data() + t * hidden, 1, out.data(), false);
+              for (std::size_t i = 0; i < hidden; ++i) {
+                const float term = weights[t * per_token + k] * out[i];
+                expected[t * hidden + i] += term;
+              }
+            }
+          }
+          ASSERT_EQ(y, expected) << to_string(level) << " " << to_string(dtype) << " " << tokens;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fathom::cpu
