@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "model/golden_models.h"
@@ -140,6 +141,23 @@ TEST_P(Cache, AFailedForwardLeavesTheCacheAsItWas) {
   EXPECT_EQ(cache.length(first), 60U);
   EXPECT_EQ(cache.length(second), 0U);
   expect_oracle(feed_range(cache, first, 60, 128), 60, 128);
+}
+
+TEST_P(Cache, AnObserverThatThrowsLeavesTheCacheAsItWas) {
+  struct Refuses : Observer {
+    void hidden_states(std::int64_t layer, std::span<const float>) override {
+      if (layer == 1) throw std::runtime_error("enough");
+    }
+  } observer;
+  KvCache cache = cache_of(192);
+  const SequenceId sequence = cache.create();
+  feed_range(cache, sequence, 0, 60);
+  const std::size_t used = cache.bytes_used();
+  EXPECT_THROW(feed(*model_, cache, sequence, golden_.tokens, 60, 140, &observer),
+               std::runtime_error);
+  EXPECT_EQ(cache.length(sequence), 60U);
+  EXPECT_EQ(cache.bytes_used(), used);
+  expect_oracle(feed_range(cache, sequence, 60, 150), 60, 150);
 }
 
 TEST_P(Cache, RefusesBatchesThatDoNotContinueIt) {
