@@ -262,79 +262,122 @@ struct MatmulKernels {
     }
   }
 
-  template <CodeKind K, int T>
-  static void multiply_tokens(const UnpackedTile& tile, std::size_t subs, const ActivationRecord* x,
-                              std::size_t tokens, float* sums) {
+  /// Sums of R groups, [R][sums_stride], and T tokens stay in registers over a chunk.
+  template <CodeKind K, int R, int T>
+  static void multiply_tokens(const UnpackedTile* tiles, std::size_t subs,
+                              const ActivationRecord* x, std::size_t tokens, float* sums,
+                              std::size_t sums_stride) {
     for (; tokens >= T; tokens -= T, x += T, sums += 16 * T) {
       for (int part = 0; part < kParts; ++part) {
-        F acc[T];
+        F acc[R * T];
 #pragma GCC unroll 12
-        for (int t = 0; t < T; ++t) acc[t] = S::load(sums + 16 * t + L * part);
+        for (int i = 0; i < R * T; ++i) {
+          acc[i] = S::load(sums + i / T * sums_stride + 16 * (i % T) + L * part);
+        }
         for (std::size_t block = 0; block < subs; ++block) {
           const int b = static_cast<int>(block);
-          const std::uint8_t* code = tile.codes[8 * block] + 4 * L * part;
-          I dots[T];
+          const std::uint8_t* code = tiles->codes[8 * block] + 4 * L * part;
+          constexpr std::size_t stride = sizeof(UnpackedTile);
+          I dots[R * T];
           if constexpr (K.sub == 32) {
-            S::template dot<K.bits, K.zero, 0, 8, T>(code, x, b, dots);
-            add_steps<K, T>(dots, tile, block, x, b, 0, part, acc);
+            S::template dot<K.bits, K.zero, 0, 8, R, T>(code, stride, x, b, dots);
+            add_steps<K, R, T>(dots, tiles, block, x, b, 0, part, acc);
           } else {
-            S::template dot<K.bits, K.zero, 0, 4, T>(code, x, b, dots);
-            add_steps<K, T>(dots, tile, 2 * block, x, b, 0, part, acc);
-            S::template dot<K.bits, K.zero, 4, 4, T>(code, x, b, dots);
-            add_steps<K, T>(dots, tile, 2 * block + 1, x, b, 1, part, acc);
+            S::template dot<K.bits, K.zero, 0, 4, R, T>(code, stride, x, b, dots);
+            add_steps<K, R, T>(dots, tiles, 2 * block, x, b, 0, part, acc);
+            S::template dot<K.bits, K.zero, 4, 4, R, T>(code, stride, x, b, dots);
+            add_steps<K, R, T>(dots, tiles, 2 * block + 1, x, b, 1, part, acc);
           }
         }
 #pragma GCC unroll 12
-        for (int t = 0; t < T; ++t) S::store(sums + 16 * t + L * part, acc[t]);
+        for (int i = 0; i < R * T; ++i) {
+          S::store(sums + i / T * sums_stride + 16 * (i % T) + L * part, acc[i]);
+        }
       }
     }
-    if constexpr (T > 1) multiply_tokens<K, T / 2>(tile, subs, x, tokens, sums);
+    if constexpr (T > 1) multiply_tokens<K, R, T / 2>(tiles, subs, x, tokens, sums, sums_stride);
   }
 
-  template <CodeKind K, int T>
-  static void add_steps(const I* dots, const UnpackedTile& tile, std::size_t index,
+  template <CodeKind K, int R, int T>
+  static void add_steps(const I* dots, const UnpackedTile* tiles, std::size_t index,
                         const ActivationRecord* x, int b, int half, int part, F* acc) {
-    const F scale = S::load(tile.scale[index] + L * part);
-    F min = S::zero();
-    if constexpr (K.min) min = S::load(tile.min[index] + L * part);
+#pragma GCC unroll 2
+    for (int r = 0; r < R; ++r) {
+      const F scale = S::load(tiles[r].scale[index] + L * part);
+      F min = S::zero();
+      if constexpr (K.min) min = S::load(tiles[r].min[index] + L * part);
 #pragma GCC unroll 12
-    for (int t = 0; t < T; ++t) {
-      const float d_sum = K.sub == 32 ? x[t].sum32[b] : x[t].sum16[2 * b + half];
-      acc[t] = step<K.min>(dots[t], scale, min, x[t].d[b], d_sum, acc[t]);
+      for (int t = 0; t < T; ++t) {
+        const float d_sum = K.sub == 32 ? x[t].sum32[b] : x[t].sum16[2 * b + half];
+        F& sum = acc[r * T + t];
+        sum = step<K.min>(dots[r * T + t], scale, min, x[t].d[b], d_sum, sum);
+      }
     }
   }
 
   template <CodeKind K>
-  static void multiply(const UnpackedTile& tile, std::size_t subs, const ActivationRecord* x,
-                       std::size_t tokens, float* sums) {
-    multiply_tokens<K, S::kTokens>(tile, subs, x, tokens, sums);
+  static void multiply(const UnpackedTile* tiles, std::size_t groups, std::size_t subs,
+                       const ActivationRecord* x, std::size_t tokens, float* sums,
+                       std::size_t sums_stride) {
+    constexpr int R = S::kGroups;
+    for (; groups >= R; groups -= R, tiles += R, sums += R * sums_stride) {
+      multiply_tokens<K, R, S::kTokens>(tiles, subs, x, tokens, sums, sums_stride);
+    }
+    if constexpr (R > 1) {
+      for (; groups > 0; --groups, ++tiles, sums += sums_stride) {
+        multiply_tokens<K, 1, 2 * S::kTokens>(tiles, subs, x, tokens, sums, sums_stride);
+      }
+    }
   }
 
   // ---- F32 activations ----------------------------------------------------------------------
 
-  template <int T>
+  template <int R, int T>
   static void multiply_f32_tokens(const float* weights, std::size_t features, const float* x,
-                                  std::size_t x_stride, std::size_t tokens, float* sums) {
+                                  std::size_t x_stride, std::size_t tokens, float* sums,
+                                  std::size_t sums_stride) {
     for (; tokens >= T; tokens -= T, x += T * x_stride, sums += 16 * T) {
       for (int part = 0; part < kParts; ++part) {
-        F acc[T];
+        F acc[R * T];
 #pragma GCC unroll 12
-        for (int t = 0; t < T; ++t) acc[t] = S::zero();
+        for (int i = 0; i < R * T; ++i) acc[i] = S::zero();
         const float* w = weights + L * part;
         for (std::size_t k = 0; k < features; ++k, w += 16) {
-          const F wk = S::load(w);
+          F wk[R];
+#pragma GCC unroll 2
+          for (int r = 0; r < R; ++r) wk[r] = S::load(w + r * kF32Panel);
 #pragma GCC unroll 12
-          for (int t = 0; t < T; ++t) acc[t] = S::fma(wk, S::all(x[t * x_stride + k]), acc[t]);
+          for (int t = 0; t < T; ++t) {
+            const F xt = S::all(x[t * x_stride + k]);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r) acc[r * T + t] = S::fma(wk[r], xt, acc[r * T + t]);
+          }
         }
 #pragma GCC unroll 12
-        for (int t = 0; t < T; ++t) {
-          float* to = sums + 16 * t + L * part;
-          S::store(to, S::add(S::load(to), acc[t]));
+        for (int i = 0; i < R * T; ++i) {
+          float* to = sums + i / T * sums_stride + 16 * (i % T) + L * part;
+          S::store(to, S::add(S::load(to), acc[i]));
         }
       }
     }
     if constexpr (T > 1) {
-      multiply_f32_tokens<T / 2>(weights, features, x, x_stride, tokens, sums);
+      multiply_f32_tokens<R, T / 2>(weights, features, x, x_stride, tokens, sums, sums_stride);
+    }
+  }
+
+  static void multiply_f32(const float* weights, std::size_t groups, std::size_t features,
+                           const float* x, std::size_t x_stride, std::size_t tokens, float* sums,
+                           std::size_t sums_stride) {
+    constexpr int R = S::kGroups;
+    for (; groups >= R; groups -= R, weights += R * kF32Panel, sums += R * sums_stride) {
+      multiply_f32_tokens<R, S::kF32Tokens>(weights, features, x, x_stride, tokens, sums,
+                                            sums_stride);
+    }
+    if constexpr (R > 1) {
+      for (; groups > 0; --groups, weights += kF32Panel, sums += sums_stride) {
+        multiply_f32_tokens<1, S::kF32Tokens>(weights, features, x, x_stride, tokens, sums,
+                                              sums_stride);
+      }
     }
   }
 
@@ -514,7 +557,7 @@ struct MatmulKernels {
     t.name = S::kName;
     set_formats<DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q2_K,
                 DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K>(t);
-    t.multiply_f32 = &multiply_f32_tokens<S::kTokens>;
+    t.multiply_f32 = &multiply_f32;
     t.dot_rows[static_cast<std::size_t>(DType::F32)] = &dot_rows<DType::F32>;
     t.dot_rows[static_cast<std::size_t>(DType::F16)] = &dot_rows<DType::F16>;
     t.dot_rows[static_cast<std::size_t>(DType::BF16)] = &dot_rows<DType::BF16>;

@@ -28,15 +28,18 @@ struct MatmulTable {
     void (*unpack)(const std::byte* group, std::size_t first, std::size_t subs, UnpackedTile* tile);
     /// The same as F32: weights [32 * subs, 16].
     void (*dequantise)(const std::byte* group, std::size_t first, std::size_t subs, float* weights);
-    /// sums[t, 16] += tile times token t.
-    void (*multiply)(const UnpackedTile& tile, std::size_t subs,
-                     const ActivationRecord* activations, std::size_t tokens, float* sums);
+    /// sums[g, t, 16] += tile g times token t; groups are sums_stride floats apart.
+    void (*multiply)(const UnpackedTile* tiles, std::size_t groups, std::size_t subs,
+                     const ActivationRecord* activations, std::size_t tokens, float* sums,
+                     std::size_t sums_stride);
   };
   Format formats[static_cast<std::size_t>(DType::Bool) + 1];
 
-  /// sums[t, 16] += the sum over k of weights[k, 16] * x[t, k]. The inner sum starts at 0.
-  void (*multiply_f32)(const float* weights, std::size_t features, const float* x,
-                       std::size_t x_stride, std::size_t tokens, float* sums);
+  /// sums[g, t, 16] += the sum over k of weights[g, k, 16] * x[t, k], for at most kF32Features
+  /// features; groups are kF32Panel and sums_stride floats apart. The inner sum starts at 0.
+  void (*multiply_f32)(const float* weights, std::size_t groups, std::size_t features,
+                       const float* x, std::size_t x_stride, std::size_t tokens, float* sums,
+                       std::size_t sums_stride);
 
   /// out[r * tokens + t] = row r (stored as F32, F16, BF16 or F8_E4M3) times x[t].
   void (*dot_rows[static_cast<std::size_t>(DType::F8_E4M3) + 1])(

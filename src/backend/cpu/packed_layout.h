@@ -40,6 +40,10 @@ inline constexpr std::size_t kSubTile = 32;
 /// Features between two visits to the accumulators: a K-quant's super-block.
 inline constexpr std::size_t kChunk = 256;
 inline constexpr std::size_t kChunkSubs = kChunk / kSubTile;
+/// Features that the F32 kernels sum up before they add to the accumulator, and the floats that a
+/// group's weights for them take: two groups fill half of the first cache.
+inline constexpr std::size_t kF32Features = 128;
+inline constexpr std::size_t kF32Panel = kF32Features * kGroupRows;
 
 struct PackedFormat {
   int bits = 0;      // of a code; 0: not a format that is packed

@@ -79,36 +79,39 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
   for (std::size_t g = 0; g < groups; ++g) {
     std::fill_n(sums[g], tokens * kGroupRows, 0.0F);
   }
-  const auto multiply = [&](auto&& chunk_product) {
-    for (std::size_t chunk = 0; chunk < x.chunks(); ++chunk) {
-      const std::size_t features = std::min(kChunk, w.in_features - chunk * kChunk);
-      chunk_product(chunk, features / kSubTile);
-    }
+  constexpr std::size_t sums_stride = kSpanTokens * kGroupRows;
+  // A dozen tokens' activations stay in the first cache while all groups pass over them.
+  const auto by_dozen = [tokens](auto&& body) {
+    for (std::size_t t = 0; t < tokens; t += 12) body(t, std::min<std::size_t>(12, tokens - t));
   };
   if (w.precision == Precision::Int8) {
     UnpackedTile tiles[kUnitGroups];
-    multiply([&](std::size_t chunk, std::size_t subs) {
+    for (std::size_t begin = 0; begin < w.in_features; begin += kChunk) {
+      const std::size_t subs = std::min(kChunk, w.in_features - begin) / kSubTile;
       for (std::size_t g = 0; g < groups; ++g) {
-        kernels.unpack(w.data + (group + g) * w.stride, chunk * kChunkSubs, subs, &tiles[g]);
+        kernels.unpack(w.data + (group + g) * w.stride, begin / kSubTile, subs, &tiles[g]);
       }
-      // A dozen tokens' activations stay in the first cache while all groups pass over them.
-      for (std::size_t t = 0; t < tokens; t += 12) {
-        const std::size_t count = std::min<std::size_t>(12, tokens - t);
-        const ActivationRecord* records = x.records + chunk * x.tokens + token + t;
-        for (std::size_t g = 0; g < groups; ++g) {
-          kernels.multiply(tiles[g], subs, records, count, sums[g] + t * kGroupRows);
-        }
-      }
-    });
+      const ActivationRecord* records = x.records + begin / kChunk * x.tokens + token;
+      by_dozen([&](std::size_t t, std::size_t count) {
+        kernels.multiply(tiles, groups, subs, records + t, count, sums[0] + t * kGroupRows,
+                         sums_stride);
+      });
+    }
   } else {
-    alignas(64) float weights[kChunk * kGroupRows];
-    multiply([&](std::size_t chunk, std::size_t subs) {
-      const float* panel = x.panel + (chunk * x.tokens + token) * kChunk;
-      for (std::size_t g = 0; g < groups; ++g) {
-        kernels.dequantise(w.data + (group + g) * w.stride, chunk * kChunkSubs, subs, weights);
-        w.table->multiply_f32(weights, subs * kSubTile, panel, kChunk, tokens, sums[g]);
+    constexpr std::size_t kPair = 2;
+    alignas(64) float weights[kPair * kF32Panel];
+    for (std::size_t begin = 0; begin < w.in_features; begin += kF32Features) {
+      const std::size_t features = std::min(kF32Features, w.in_features - begin);
+      const float* panel = x.panel + (begin / kChunk * x.tokens + token) * kChunk + begin % kChunk;
+      for (std::size_t g = 0; g < groups; g += kPair) {
+        const std::size_t pair = std::min(kPair, groups - g);
+        for (std::size_t i = 0; i < pair; ++i) {
+          kernels.dequantise(w.data + (group + g + i) * w.stride, begin / kSubTile,
+                             features / kSubTile, weights + i * kF32Panel);
+        }
+        w.table->multiply_f32(weights, pair, features, panel, kChunk, tokens, sums[g], sums_stride);
       }
-    });
+    }
   }
   for (std::size_t g = 0; g < groups; ++g) {
     const std::size_t row = (group + g) * kGroupRows;

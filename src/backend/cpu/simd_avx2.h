@@ -13,7 +13,9 @@ namespace fathom::cpu {
 struct Avx2 {
   static constexpr const char* kName = "avx2";
   static constexpr int kLanes = 8;
+  static constexpr int kGroups = 1;
   static constexpr int kTokens = 4;
+  static constexpr int kF32Tokens = 8;
   static constexpr int kDotTokens = 3;
   static constexpr int kDotRows = 2;
   using F = __m256;
@@ -118,8 +120,10 @@ struct Avx2 {
     return widen(_mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q)));
   }
 
-  template <int Bits, int Zero, int First, int N, int T>
-  static void dot(const std::uint8_t* codes, const ActivationRecord* x, int b, I* sums) {
+  template <int Bits, int Zero, int First, int N, int R, int T>
+  static void dot(const std::uint8_t* codes, std::size_t /*stride*/, const ActivationRecord* x,
+                  int b, I* sums) {
+    static_assert(R == 1);
     const auto code = [codes](int j) {
       return words(codes + 4 * kGroupRows * static_cast<unsigned>(j));
     };
@@ -177,6 +181,15 @@ struct Avx2 {
     }
     return sum;
   }
+
+  /// acc plus four 8-bit products a lane, codes of up to 7 bits times signed bytes.
+  static I add_product(I acc, I w, I x) {
+    return _mm256_add_epi32(acc, widen(_mm256_maddubs_epi16(w, x)));
+  }
+
+  /// Makes the compiler believe that x is used, and may have changed.
+  static void keep(F& x) { asm volatile("" : "+x"(x)); }
+  static void keep(I& x) { asm volatile("" : "+x"(x)); }
 };
 
 }  // namespace fathom::cpu

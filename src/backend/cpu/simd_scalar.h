@@ -15,7 +15,9 @@ namespace fathom::cpu {
 struct Scalar {
   static constexpr const char* kName = "scalar";
   static constexpr int kLanes = 1;
+  static constexpr int kGroups = 1;
   static constexpr int kTokens = 4;
+  static constexpr int kF32Tokens = 4;
   static constexpr int kDotTokens = 1;
   static constexpr int kDotRows = 1;
   using F = float;
@@ -80,8 +82,10 @@ struct Scalar {
     }
     return sum;
   }
-  template <int Bits, int Zero, int First, int N, int T>
-  static void dot(const std::uint8_t* codes, const ActivationRecord* x, int b, I* sums) {
+  template <int Bits, int Zero, int First, int N, int R, int T>
+  static void dot(const std::uint8_t* codes, std::size_t /*stride*/, const ActivationRecord* x,
+                  int b, I* sums) {
+    static_assert(R == 1);
     for (int t = 0; t < T; ++t) {
       int sum = 0;
       for (int j = First; j < First + N; ++j) {
@@ -97,6 +101,16 @@ struct Scalar {
     for (int j = First; j < First + N; ++j) sum += dot_word<Zero, First, N>(w[j], x, b, j);
     return static_cast<I>(sum);
   }
+
+  static I add_product(I acc, I w, I x) {
+    for (int i = 0; i < 32; i += 8) {
+      acc += ((w >> i) & 255U) * static_cast<I>(int{static_cast<std::int8_t>(x >> i)});
+    }
+    return acc;
+  }
+
+  static void keep(F& x) { asm volatile("" : "+m"(x)); }
+  static void keep(I& x) { asm volatile("" : "+m"(x)); }
 };
 
 }  // namespace fathom::cpu
