@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 namespace fathom::cpu {
@@ -59,6 +60,25 @@ class Arena {
   static constexpr std::size_t kSmallest = std::size_t{1} << 18;
   std::vector<Block> blocks_;
   std::size_t used_ = 0;  // bytes of the last block
+};
+
+/// A thread's own arena, emptied when the scope begins and ends. A call's scratch and that of the
+/// chunks which the calling thread runs itself are two.
+class Scratch {
+ public:
+  enum class Use { Call, Chunk };
+  explicit Scratch(Use use) : arena_(arenas()[static_cast<std::size_t>(use)]) { arena_.reset(); }
+  ~Scratch() { arena_.reset(); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  Arena& arena() { return arena_; }
+
+ private:
+  static Arena* arenas() {
+    thread_local Arena both[2];
+    return both;
+  }
+  Arena& arena_;
 };
 
 }  // namespace fathom::cpu

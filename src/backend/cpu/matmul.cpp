@@ -64,7 +64,7 @@ const MatmulTable& matmul_table(CpuLevel level) {
 void matmul(ThreadPool& pool, const float* x, std::size_t x_stride, std::size_t tokens,
             std::span<const Product> products) {
   if (tokens == 0 || products.empty()) return;
-  CallScratch scratch;
+  Scratch scratch(Scratch::Use::Call);
   Activations activations{x, x_stride, tokens, products[0].weight->in_features()};
   std::vector<Job> jobs;
   jobs.reserve(products.size());
@@ -79,7 +79,7 @@ void matmul(ThreadPool& pool, const float* x, std::size_t x_stride, std::size_t 
 void feed_forward(ThreadPool& pool, const FeedForward& ffn, const float* x, std::size_t tokens,
                   float* y, bool accumulate) {
   if (tokens == 0) return;
-  CallScratch scratch;
+  Scratch scratch(Scratch::Use::Call);
   Arena& arena = scratch.arena();
   const MatmulTable& table = *ffn.gate.impl().table;
   const std::size_t hidden = ffn.gate.in_features();
@@ -107,7 +107,7 @@ void mixture_of_experts(ThreadPool& pool, std::span<const FeedForward> experts, 
                         std::size_t per_token, float* y) {
   const std::size_t total = tokens * per_token;
   if (experts.empty() || total == 0) return;
-  CallScratch scratch;
+  Scratch scratch(Scratch::Use::Call);
   Arena& arena = scratch.arena();
   const MatmulTable& table = *experts[0].gate.impl().table;
   const std::size_t hidden = experts[0].gate.in_features();

@@ -333,9 +333,9 @@ struct MatmulKernels {
   // ---- F32 activations ----------------------------------------------------------------------
 
   template <int R, int T>
-  static void multiply_f32_tokens(const float* weights, std::size_t features, const float* x,
-                                  std::size_t x_stride, std::size_t tokens, float* sums,
-                                  std::size_t sums_stride) {
+  static void multiply_f32_tokens(const float* weights, std::size_t weights_stride,
+                                  std::size_t features, const float* x, std::size_t x_stride,
+                                  std::size_t tokens, float* sums, std::size_t sums_stride) {
     for (; tokens >= T; tokens -= T, x += T * x_stride, sums += 16 * T) {
       for (int part = 0; part < kParts; ++part) {
         F acc[R * T];
@@ -345,7 +345,7 @@ struct MatmulKernels {
         for (std::size_t k = 0; k < features; ++k, w += 16) {
           F wk[R];
 #pragma GCC unroll 2
-          for (int r = 0; r < R; ++r) wk[r] = S::load(w + r * kF32Panel);
+          for (int r = 0; r < R; ++r) wk[r] = S::load(w + r * weights_stride);
 #pragma GCC unroll 12
           for (int t = 0; t < T; ++t) {
             const F xt = S::all(x[t * x_stride + k]);
@@ -361,22 +361,23 @@ struct MatmulKernels {
       }
     }
     if constexpr (T > 1) {
-      multiply_f32_tokens<R, T / 2>(weights, features, x, x_stride, tokens, sums, sums_stride);
+      multiply_f32_tokens<R, T / 2>(weights, weights_stride, features, x, x_stride, tokens, sums,
+                                    sums_stride);
     }
   }
 
-  static void multiply_f32(const float* weights, std::size_t groups, std::size_t features,
-                           const float* x, std::size_t x_stride, std::size_t tokens, float* sums,
-                           std::size_t sums_stride) {
+  static void multiply_f32(const float* weights, std::size_t weights_stride, std::size_t groups,
+                           std::size_t features, const float* x, std::size_t x_stride,
+                           std::size_t tokens, float* sums, std::size_t sums_stride) {
     constexpr int R = S::kGroups;
-    for (; groups >= R; groups -= R, weights += R * kF32Panel, sums += R * sums_stride) {
-      multiply_f32_tokens<R, S::kF32Tokens>(weights, features, x, x_stride, tokens, sums,
-                                            sums_stride);
+    for (; groups >= R; groups -= R, weights += R * weights_stride, sums += R * sums_stride) {
+      multiply_f32_tokens<R, S::kF32Tokens>(weights, weights_stride, features, x, x_stride, tokens,
+                                            sums, sums_stride);
     }
     if constexpr (R > 1) {
-      for (; groups > 0; --groups, weights += kF32Panel, sums += sums_stride) {
-        multiply_f32_tokens<1, S::kF32Tokens>(weights, features, x, x_stride, tokens, sums,
-                                              sums_stride);
+      for (; groups > 0; --groups, weights += weights_stride, sums += sums_stride) {
+        multiply_f32_tokens<1, S::kF32Tokens>(weights, weights_stride, features, x, x_stride,
+                                              tokens, sums, sums_stride);
       }
     }
   }

@@ -35,11 +35,11 @@ struct MatmulTable {
   };
   Format formats[static_cast<std::size_t>(DType::Bool) + 1];
 
-  /// sums[g, t, 16] += the sum over k of weights[g, k, 16] * x[t, k], for at most kF32Features
-  /// features; groups are kF32Panel and sums_stride floats apart. The inner sum starts at 0.
-  void (*multiply_f32)(const float* weights, std::size_t groups, std::size_t features,
-                       const float* x, std::size_t x_stride, std::size_t tokens, float* sums,
-                       std::size_t sums_stride);
+  /// sums[g, t, 16] += the sum over k of weights[g, k, 16] * x[t, k]; groups are weights_stride and
+  /// sums_stride floats apart. The inner sum starts at 0.
+  void (*multiply_f32)(const float* weights, std::size_t weights_stride, std::size_t groups,
+                       std::size_t features, const float* x, std::size_t x_stride,
+                       std::size_t tokens, float* sums, std::size_t sums_stride);
 
   /// out[r * tokens + t] = row r (stored as F32, F16, BF16 or F8_E4M3) times x[t].
   void (*dot_rows[static_cast<std::size_t>(DType::F8_E4M3) + 1])(

@@ -109,7 +109,8 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
           kernels.dequantise(w.data + (group + g + i) * w.stride, begin / kSubTile,
                              features / kSubTile, weights + i * kF32Panel);
         }
-        w.table->multiply_f32(weights, pair, features, panel, kChunk, tokens, sums[g], sums_stride);
+        w.table->multiply_f32(weights, kF32Panel, pair, features, panel, kChunk, tokens, sums[g],
+                              sums_stride);
       }
     }
   }
@@ -262,15 +263,5 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
     run_item(jobs[static_cast<std::size_t>(part - parts.begin())], part->cut, item - part->first);
   });
 }
-
-namespace {
-Arena& thread_arena() {
-  thread_local Arena arena;
-  return arena;
-}
-}  // namespace
-
-CallScratch::CallScratch() : arena_(thread_arena()) { arena_.reset(); }
-CallScratch::~CallScratch() { arena_.reset(); }
 
 }  // namespace fathom::cpu

@@ -59,17 +59,4 @@ struct Job {
 /// Runs all jobs as one parallel loop.
 void run(ThreadPool& pool, std::span<const Job> jobs);
 
-/// The calling thread's scratch, emptied when the scope ends.
-class CallScratch {
- public:
-  CallScratch();
-  ~CallScratch();
-  CallScratch(const CallScratch&) = delete;
-  CallScratch& operator=(const CallScratch&) = delete;
-  Arena& arena() { return arena_; }
-
- private:
-  Arena& arena_;
-};
-
 }  // namespace fathom::cpu

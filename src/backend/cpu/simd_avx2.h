@@ -46,6 +46,33 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
 
+  static void transpose(F* rows) {
+    F pair[8];
+    F quad[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      pair[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+      pair[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+      quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
+      quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xEE);
+      quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+      quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xEE);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      rows[c] = _mm256_permute2f128_ps(quad[c], quad[4 + c], 0x20);
+      rows[4 + c] = _mm256_permute2f128_ps(quad[c], quad[4 + c], 0x31);
+    }
+  }
+  static float largest(F x) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+  }
+
   static I words(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   static void store_words(void* p, I x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
   static I all_words(std::uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }

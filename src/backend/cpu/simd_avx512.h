@@ -52,6 +52,45 @@ struct Avx512 {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
 
+  /// rows[i] lane k becomes rows[k] lane i.
+  static void transpose(F* rows) {
+    F pair[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+      pair[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+      pair[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    // quad[4 * i + c]: column c, 4 + c, 8 + c, 12 + c of rows 4 * i to 4 * i + 3.
+    F quad[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+      const auto low = [&](int a, int b) {
+        return _mm512_castpd_ps(
+            _mm512_unpacklo_pd(_mm512_castps_pd(pair[i + a]), _mm512_castps_pd(pair[i + b])));
+      };
+      const auto high = [&](int a, int b) {
+        return _mm512_castpd_ps(
+            _mm512_unpackhi_pd(_mm512_castps_pd(pair[i + a]), _mm512_castps_pd(pair[i + b])));
+      };
+      quad[i] = low(0, 2);
+      quad[i + 1] = high(0, 2);
+      quad[i + 2] = low(1, 3);
+      quad[i + 3] = high(1, 3);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      const F a = _mm512_shuffle_f32x4(quad[c], quad[4 + c], 0x88);
+      const F b = _mm512_shuffle_f32x4(quad[8 + c], quad[12 + c], 0x88);
+      const F d = _mm512_shuffle_f32x4(quad[c], quad[4 + c], 0xDD);
+      const F e = _mm512_shuffle_f32x4(quad[8 + c], quad[12 + c], 0xDD);
+      rows[c] = _mm512_shuffle_f32x4(a, b, 0x88);
+      rows[8 + c] = _mm512_shuffle_f32x4(a, b, 0xDD);
+      rows[4 + c] = _mm512_shuffle_f32x4(d, e, 0x88);
+      rows[12 + c] = _mm512_shuffle_f32x4(d, e, 0xDD);
+    }
+  }
+  static float largest(F x) { return _mm512_reduce_max_ps(x); }
+
   static I words(const void* p) { return _mm512_loadu_si512(p); }
   static void store_words(void* p, I x) { _mm512_storeu_si512(p, x); }
   static I all_words(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }

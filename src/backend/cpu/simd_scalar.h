@@ -45,6 +45,9 @@ struct Scalar {
   static F brain(const void* p) { return bf16_to_f32(read<std::uint16_t>(p)); }
   static float sum(F x) { return x; }
 
+  static void transpose(F* /*rows*/) {}
+  static float largest(F x) { return x; }
+
   static I words(const void* p) { return read<std::uint32_t>(p); }
   static void store_words(void* p, I x) { std::memcpy(p, &x, 4); }
   static I all_words(std::uint32_t x) { return x; }

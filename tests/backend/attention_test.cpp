@@ -1,0 +1,220 @@
+#include "backend/cpu/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "backend/cpu/attention_table.h"
+#include "backend/random_weights.h"
+#include "tensor/half.h"
+
+namespace fathom::cpu {
+namespace {
+
+using testing::GuardedBytes;
+using testing::random_floats;
+
+std::vector<CpuLevel> levels() {
+  std::vector<CpuLevel> all;
+  for (CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512}) {
+    if (level <= best_cpu_level()) all.push_back(level);
+  }
+  return all;
+}
+
+AttentionShape grouped(std::size_t heads, std::size_t kv_heads, std::size_t dim, DType dtype) {
+  AttentionShape shape;
+  shape.heads = heads;
+  shape.kv_heads = kv_heads;
+  shape.k_dim = shape.v_dim = dim;
+  shape.k_step = shape.v_step = dim;
+  shape.v_offset = kv_heads * dim;
+  shape.row_width = 2 * kv_heads * dim;
+  shape.kv_dtype = dtype;
+  shape.scale = 1 / std::sqrt(static_cast<float>(dim));
+  return shape;
+}
+
+AttentionShape latent(std::size_t heads, std::size_t rank, std::size_t rope, DType dtype) {
+  AttentionShape shape;
+  shape.heads = heads;
+  shape.kv_heads = 1;
+  shape.k_dim = shape.row_width = rank + rope;
+  shape.v_dim = rank;
+  shape.kv_dtype = dtype;
+  shape.scale = 0.1F;
+  return shape;
+}
+
+/// Pages that end where their last written row does: a kernel that reads an unwritten row faults.
+struct Cache {
+  Cache(const AttentionShape& shape, std::size_t tokens, unsigned seed)
+      : width(shape.row_width), floats(random_floats(tokens * width, seed)) {
+    const std::size_t element = shape.kv_dtype == DType::F32 ? 4 : 2;
+    for (std::size_t begin = 0; begin < tokens; begin += kPageTokens) {
+      const std::size_t rows = std::min(kPageTokens, tokens - begin);
+      auto page = std::make_unique<GuardedBytes>(rows * width * element);
+      for (std::size_t i = 0; i < rows * width; ++i) {
+        float& x = floats[begin * width + i];
+        if (element == 4) {
+          std::memcpy(page->data() + 4 * i, &x, 4);
+        } else {
+          const std::uint16_t half = f32_to_bf16(x);
+          std::memcpy(page->data() + 2 * i, &half, 2);
+          x = bf16_to_f32(half);
+        }
+      }
+      pages.push_back(page->data());
+      memory.push_back(std::move(page));
+    }
+  }
+  std::size_t width;
+  std::vector<float> floats;  // [tokens, width], as the cache holds them
+  std::vector<std::unique_ptr<GuardedBytes>> memory;
+  std::vector<const std::byte*> pages;
+};
+
+std::vector<double> exact(const AttentionShape& shape, const Cache& cache, std::size_t first,
+                          std::size_t tokens, const std::vector<float>& q) {
+  std::vector<double> out(tokens * shape.heads * shape.v_dim, 0.0);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t h = 0; h < shape.heads; ++h) {
+      const std::size_t group = h / (shape.heads / shape.kv_heads);
+      std::vector<double> p(first + t + 1);
+      double most = -1e300;
+      for (std::size_t j = 0; j < p.size(); ++j) {
+        const float* k = &cache.floats[j * cache.width + shape.k_offset + shape.k_step * group];
+        for (std::size_t i = 0; i < shape.k_dim; ++i) {
+          p[j] += double{q[(t * shape.heads + h) * shape.k_dim + i]} * k[i];
+        }
+        p[j] *= shape.scale;
+        most = std::max(most, p[j]);
+      }
+      double sum = 0;
+      for (double& x : p) sum += x = std::exp(x - most);
+      for (std::size_t j = 0; j < p.size(); ++j) {
+        const float* v = &cache.floats[j * cache.width + shape.v_offset + shape.v_step * group];
+        for (std::size_t i = 0; i < shape.v_dim; ++i) {
+          out[(t * shape.heads + h) * shape.v_dim + i] += p[j] / sum * v[i];
+        }
+      }
+    }
+  }
+  return out;
+}
+
+std::vector<float> attend(ThreadPool& pool, CpuLevel level, const AttentionShape& shape,
+                          const Cache& cache, std::size_t first, std::size_t tokens,
+                          const std::vector<float>& q) {
+  GuardedBytes in(q.size() * 4);
+  std::memcpy(in.data(), q.data(), in.size());
+  GuardedBytes out(tokens * shape.heads * shape.v_dim * 4);
+  const AttentionSpan span[] = {{cache.pages, first, tokens, in.floats(), out.floats()}};
+  attention(pool, level, shape, span);
+  return {out.floats(), out.floats() + out.size() / 4};
+}
+
+const std::vector<AttentionShape>& shapes() {
+  static const std::vector<AttentionShape> all = {
+      grouped(4, 2, 16, DType::F32),    grouped(9, 3, 64, DType::BF16),
+      grouped(6, 6, 5, DType::F32),     grouped(6, 2, 33, DType::BF16),
+      grouped(8, 1, 7, DType::BF16),    latent(5, 32, 8, DType::F32),
+      latent(16, 128, 64, DType::BF16), latent(70, 48, 7, DType::BF16)};
+  return all;
+}
+
+TEST(Attention, IsTheSoftmaxOverWhatEachTokenMaySee) {
+  ThreadPool pool(2);
+  for (CpuLevel level : levels()) {
+    for (const AttentionShape& shape : shapes()) {
+      for (auto [first, tokens] : {std::pair{0UL, 1UL},
+                                   {0UL, 70UL},
+                                   {63UL, 1UL},
+                                   {64UL, 2UL},
+                                   {200UL, 130UL},
+                                   {1030UL, 1UL}}) {
+        const Cache cache(shape, first + tokens, 1);
+        const auto q = random_floats(tokens * shape.heads * shape.k_dim, 2);
+        const auto out = attend(pool, level, shape, cache, first, tokens, q);
+        const auto expected = exact(shape, cache, first, tokens, q);
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          ASSERT_NEAR(out[i], expected[i], 3e-6)
+              << to_string(level) << " k_dim " << shape.k_dim << " first " << first << " at " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Attention, LevelsThreadsAndChunkingAgreeBitForBit) {
+  ThreadPool one(1);
+  ThreadPool three(3);
+  const std::size_t context = 600;
+  for (const AttentionShape& shape : shapes()) {
+    const Cache cache(shape, context, 3);
+    const std::size_t row = shape.heads * shape.k_dim;
+    const auto q = random_floats(context * row, 4);
+    const auto all = attend(one, best_cpu_level(), shape, cache, 0, context, q);
+    const auto same = [&](ThreadPool& pool, CpuLevel level, std::size_t first, std::size_t tokens) {
+      const std::vector<float> part(
+          q.begin() + static_cast<std::ptrdiff_t>(first * row),
+          q.begin() + static_cast<std::ptrdiff_t>((first + tokens) * row));
+      const auto out = attend(pool, level, shape, cache, first, tokens, part);
+      return std::equal(
+          out.begin(), out.end(),
+          all.begin() + static_cast<std::ptrdiff_t>(first * shape.heads * shape.v_dim));
+    };
+    EXPECT_TRUE(same(three, best_cpu_level(), 0, context));
+    for (CpuLevel level : levels()) {
+      EXPECT_TRUE(same(three, level, 599, 1)) << to_string(level) << " k_dim " << shape.k_dim;
+      EXPECT_TRUE(same(one, level, 599, 1)) << to_string(level) << " k_dim " << shape.k_dim;
+      EXPECT_TRUE(same(three, level, 250, 17)) << to_string(level) << " k_dim " << shape.k_dim;
+      EXPECT_TRUE(same(three, level, 0, 65)) << to_string(level) << " k_dim " << shape.k_dim;
+    }
+  }
+}
+
+TEST(Attention, SpansOfSeveralSequencesDoNotMix) {
+  ThreadPool pool(2);
+  const AttentionShape shape = grouped(4, 2, 32, DType::BF16);
+  const Cache a(shape, 300, 5);
+  const Cache b(shape, 40, 6);
+  const auto qa = random_floats(shape.heads * shape.k_dim, 7);
+  const auto qb = random_floats(40 * shape.heads * shape.k_dim, 8);
+  std::vector<float> out_a(shape.heads * shape.v_dim);
+  std::vector<float> out_b(40 * shape.heads * shape.v_dim);
+  const AttentionSpan spans[] = {{a.pages, 299, 1, qa.data(), out_a.data()},
+                                 {b.pages, 0, 40, qb.data(), out_b.data()},
+                                 {b.pages, 40, 0, nullptr, nullptr}};
+  attention(pool, best_cpu_level(), shape, spans);
+  EXPECT_EQ(out_a, attend(pool, best_cpu_level(), shape, a, 299, 1, qa));
+  EXPECT_EQ(out_b, attend(pool, best_cpu_level(), shape, b, 0, 40, qb));
+}
+
+TEST(Attention, LargeScoresDoNotOverflow) {
+  ThreadPool pool(1);
+  AttentionShape shape = grouped(1, 1, 16, DType::F32);
+  shape.scale = 1000;
+  const Cache cache(shape, 100, 9);
+  const auto q = random_floats(16, 10);
+  for (CpuLevel level : levels()) {
+    const auto out = attend(pool, level, shape, cache, 99, 1, q);
+    const auto expected = exact(shape, cache, 99, 1, q);
+    for (std::size_t i = 0; i < 16; ++i) EXPECT_NEAR(out[i], expected[i], 1e-3);
+  }
+}
+
+TEST(Attention, RunsTheForcedInstructionSet) {
+  for (CpuLevel level : levels()) EXPECT_STREQ(attention_table(level).name, to_string(level));
+}
+
+TEST(Attention, RefusesWhatItCannotRead) {
+  ThreadPool pool(1);
+  EXPECT_THROW(attention(pool, CpuLevel::Scalar, grouped(4, 2, 16, DType::F16), {}), Error);
+  EXPECT_THROW(attention(pool, CpuLevel::Scalar, grouped(4, 3, 16, DType::F32), {}), Error);
+}
+
+}  // namespace
+}  // namespace fathom::cpu
