@@ -1,0 +1,140 @@
+#include "engine/engine.h"
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <variant>
+
+namespace fathom {
+
+struct Stream::Queue {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<Event> events;
+};
+
+Stream::Stream(std::shared_ptr<Queue> queue, Ticket ticket)
+    : queue_(std::move(queue)), ticket_(std::move(ticket)) {}
+
+Stream::~Stream() {
+  if (queue_ && !over_) ticket_.cancel();
+}
+
+std::optional<Event> Stream::next() {
+  if (over_) return {};
+  std::unique_lock lock(queue_->mutex);
+  queue_->changed.wait(lock, [&] { return !queue_->events.empty(); });
+  Event event = std::move(queue_->events.front());
+  queue_->events.pop_front();
+  return take(std::move(event));
+}
+
+std::optional<Event> Stream::next_for(std::chrono::milliseconds timeout) {
+  if (over_) return {};
+  std::unique_lock lock(queue_->mutex);
+  if (!queue_->changed.wait_for(lock, timeout, [&] { return !queue_->events.empty(); })) return {};
+  Event event = std::move(queue_->events.front());
+  queue_->events.pop_front();
+  return take(std::move(event));
+}
+
+std::optional<Event> Stream::take(Event event) {
+  over_ = std::holds_alternative<Finished>(event);
+  return event;
+}
+
+struct Engine::Impl {
+  Impl(std::unique_ptr<Model> owned, Tokenizer with, const SchedulerOptions& options)
+      : model(std::move(owned)), tokenizer(std::move(with)), scheduler(*model, tokenizer, options) {
+    last_stats = scheduler.stats();
+    thread = std::thread([this] { work(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    changed.notify_one();
+    thread.join();
+  }
+
+  void work() {
+    while (true) {
+      {
+        std::unique_lock lock(mutex);
+        last_stats = scheduler.stats();
+        changed.wait(lock, [&] { return stopping || !inbox.empty() || scheduler.has_work(); });
+        for (auto& job : std::exchange(inbox, {})) scheduler.add(std::move(job));
+        if (stopping) break;
+      }
+      scheduler.step();
+    }
+    scheduler.cancel_all();
+  }
+
+  std::unique_ptr<Model> model;
+  Tokenizer tokenizer;
+  Scheduler scheduler;  // used by `thread` alone once it runs
+
+  mutable std::mutex mutex;  // guards what follows
+  std::condition_variable changed;
+  std::vector<std::shared_ptr<Job>> inbox;
+  SchedulerStats last_stats;
+  bool stopping = false;
+
+  std::thread thread;
+};
+
+Engine::Engine(std::unique_ptr<Model> model, Tokenizer tokenizer, const SchedulerOptions& options)
+    : impl_(std::make_unique<Impl>(std::move(model), std::move(tokenizer), options)) {}
+
+Engine::~Engine() = default;
+
+Ticket Engine::submit(Request request, EventSink sink) {
+  const std::size_t vocabulary = impl_->scheduler.vocab_size();
+  const std::size_t context = impl_->scheduler.context_tokens();
+  require(!request.prompt.empty(), ErrorCode::InvalidArgument,
+          "the prompt is empty: a model needs at least one token to go on from");
+  for (const TokenId id : request.prompt) {
+    require(value(id) >= 0 && static_cast<std::size_t>(value(id)) < vocabulary,
+            ErrorCode::InvalidArgument, "token {} in the prompt, but the vocabulary has {} tokens",
+            value(id), vocabulary);
+  }
+  require(request.prompt.size() < context, ErrorCode::InvalidArgument,
+          "the prompt has {} tokens, which leaves no room for an answer in a context of {}",
+          request.prompt.size(), context);
+  auto job =
+      std::make_shared<Job>(std::move(request), std::move(sink), impl_->tokenizer, vocabulary);
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->inbox.push_back(job);
+  }
+  impl_->changed.notify_one();
+  return Ticket(std::move(job));
+}
+
+Stream Engine::submit(Request request) {
+  auto queue = std::make_shared<Stream::Queue>();
+  Ticket ticket = submit(std::move(request), [queue](Event event) {
+    {
+      const std::lock_guard lock(queue->mutex);
+      queue->events.push_back(std::move(event));
+    }
+    queue->changed.notify_one();
+  });
+  return Stream(std::move(queue), std::move(ticket));
+}
+
+const ModelConfig& Engine::config() const { return impl_->model->config(); }
+const Tokenizer& Engine::tokenizer() const { return impl_->tokenizer; }
+std::size_t Engine::context_tokens() const { return impl_->scheduler.context_tokens(); }
+
+SchedulerStats Engine::stats() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->last_stats;
+}
+
+}  // namespace fathom

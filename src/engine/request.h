@@ -1,0 +1,91 @@
+// What is asked of the engine, and what it answers with. The chat command, the server, a trainer's
+// rollouts and the auditor differ only in how they fill a Request and what they do with its Events.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "base/ids.h"
+#include "engine/reasoning.h"
+#include "engine/sampler.h"
+
+namespace fathom {
+
+struct ReasoningSetup {
+  ReasoningMarkers markers;
+  bool starts_inside = false;  // prompt_ends_in_reasoning()
+};
+
+struct Request {
+  std::vector<TokenId> prompt;  // at least one token
+  SamplingParams sampling;
+  std::vector<std::string> stop_strings;  // end the answer; in the thinking they are only text
+  std::vector<TokenId> stop_tokens;       // usually Tokenizer::end_of_generation()
+  std::size_t max_tokens = 0;             // thinking included; 0: until the context is full
+  std::optional<ReasoningSetup> reasoning;
+  /// The answer goes on with the prompt's text, so the space that SentencePiece puts before a first
+  /// word belongs to it.
+  bool continues_text = false;
+  /// Requests share what the cache holds of equal prompts only within one scope (one user's key).
+  std::uint64_t cache_scope = 0;
+};
+
+enum class FinishReason {
+  Stop,       // a stop token or string
+  Length,     // max_tokens, or the context is full
+  Cancelled,  // by cancel(), or the engine was shut down
+  Failed      // Finished::error says why
+};
+
+/// "stop", "length", "cancelled", "error".
+const char* to_string(FinishReason reason);
+
+struct Usage {
+  std::size_t prompt_tokens = 0;
+  std::size_t cached_tokens = 0;      // of the prompt, found in the KV cache
+  std::size_t completion_tokens = 0;  // the stop token included
+  std::size_t reasoning_tokens = 0;   // of the completion
+  double queue_seconds = 0;           // from submit() until work began
+  double prompt_seconds = 0;          // from then until the first token
+  double generation_seconds = 0;      // from the first token to the last
+
+  /// Tokens a second; 0 when there is nothing to measure. The prompt's cached tokens do not count,
+  /// and the first token of the answer counts as the prompt's work.
+  double prompt_rate() const;
+  double generation_rate() const;
+};
+
+/// A part of a long prompt has been read.
+struct PromptProgress {
+  std::size_t done = 0;  // tokens, cached ones included
+  std::size_t total = 0;
+};
+
+/// What one token added. The text may be empty (an unfinished character, a held-back stop string)
+/// and may come later than its token.
+struct Delta {
+  Channel channel = Channel::Answer;
+  std::string text;                   // valid UTF-8
+  std::optional<SampledToken> token;  // absent in a second Delta of one token, and at the end
+};
+
+/// The last event of every request.
+struct Finished {
+  FinishReason reason = FinishReason::Stop;
+  std::string stop_string;     // the one that was found
+  std::optional<Error> error;  // with FinishReason::Failed
+  Usage usage;
+};
+
+using Event = std::variant<PromptProgress, Delta, Finished>;
+
+/// Takes a request's events, on the engine's thread: it must not block or throw.
+using EventSink = std::function<void(Event)>;
+
+}  // namespace fathom

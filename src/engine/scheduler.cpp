@@ -1,0 +1,296 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace fathom {
+namespace {
+
+double seconds_between(Job::Clock::time_point from, Job::Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+std::size_t common_prefix(std::span<const TokenId> a, std::span<const TokenId> b) {
+  const auto [end, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<std::size_t>(end - a.begin());
+}
+
+std::size_t choose_context(const ModelConfig& config, const SchedulerOptions& options) {
+  const auto trained =
+      static_cast<std::size_t>(std::max<std::int64_t>(config.max_position_embeddings, 1));
+  std::size_t context = options.context_tokens == 0 ? trained : options.context_tokens;
+  require(context <= trained, ErrorCode::InvalidArgument,
+          "a context of {} tokens is more than the {} that the model was made for", context,
+          trained);
+  if (options.cache.capacity_tokens != 0) {
+    context = std::min(context, options.cache.capacity_tokens);
+  }
+  return context;
+}
+
+KvCacheOptions cache_options(const SchedulerOptions& options, std::size_t context_tokens) {
+  KvCacheOptions cache = options.cache;
+  // One page more than the context: growing into a page that a finished conversation shares takes
+  // a copy of it.
+  if (cache.capacity_tokens == 0) cache.capacity_tokens = context_tokens + KvCache::kPageTokens;
+  return cache;
+}
+
+std::size_t usable_vocabulary(const ModelConfig& config, const Tokenizer& tokenizer) {
+  const auto rows = static_cast<std::size_t>(config.vocab_size);
+  require(tokenizer.vocab_size() <= rows, ErrorCode::Corrupt,
+          "the tokenizer has {} tokens, but the model only {}; they do not belong together",
+          tokenizer.vocab_size(), rows);
+  return tokenizer.vocab_size();
+}
+
+}  // namespace
+
+Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vocab_size)
+    : request(std::move(asked)),
+      sink(std::move(to)),
+      sampler(request.sampling, vocab_size),
+      answer(request, tokenizer),
+      tokens(request.prompt),
+      submitted(Clock::now()) {
+  sampler.add_prompt(tokens);
+  usage.prompt_tokens = tokens.size();
+}
+
+Scheduler::Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options)
+    : model_(model),
+      tokenizer_(tokenizer),
+      options_(options),
+      context_tokens_(choose_context(model.config(), options)),
+      vocab_size_(usable_vocabulary(model.config(), tokenizer)),
+      cache_(model.make_cache(cache_options(options, context_tokens_))) {
+  require(options.prompt_chunk > 0 && options.max_active > 0, ErrorCode::InvalidArgument,
+          "a scheduler needs room for at least one request and one token a step");
+}
+
+void Scheduler::add(std::shared_ptr<Job> job) { waiting_.push_back(std::move(job)); }
+
+SchedulerStats Scheduler::stats() const {
+  return {waiting_.size(),     active_.size(),       idle_.size(),
+          cache_.bytes_used(), cache_.free_tokens(), preemptions_};
+}
+
+void Scheduler::cancel_all() {
+  while (!active_.empty()) finish(*active_.back(), FinishReason::Cancelled);
+  for (const auto& job : std::exchange(waiting_, {})) finish(*job, FinishReason::Cancelled);
+}
+
+void Scheduler::drop_cancelled() {
+  for (std::size_t i = active_.size(); i-- > 0;) {
+    const std::shared_ptr<Job> job = active_[i];
+    if (job->cancelled) finish(*job, FinishReason::Cancelled);
+  }
+  std::erase_if(waiting_, [&](const std::shared_ptr<Job>& job) {
+    if (job->cancelled) finish(*job, FinishReason::Cancelled);
+    return job->cancelled.load();
+  });
+}
+
+void Scheduler::admit() {
+  while (!waiting_.empty() && active_.size() < options_.max_active) {
+    const std::shared_ptr<Job> job = waiting_.front();
+    const Match match = find_match(*job);
+    // Room for its prompt and a page of answer, or it would soon be sent back. A lone request is
+    // let in regardless: there is nobody to wait for.
+    const std::size_t wanted = job->tokens.size() - match.tokens + KvCache::kPageTokens;
+    while (cache_.free_tokens() < wanted && evict_idle(match.source)) {
+    }
+    if (cache_.free_tokens() < wanted && !active_.empty()) return;
+    waiting_.pop_front();
+    start(*job, match);
+    active_.push_back(job);
+  }
+}
+
+Scheduler::Match Scheduler::find_match(const Job& job) const {
+  // At least the last token is computed anew: its logits are what the answer begins with.
+  const std::span<const TokenId> reusable(job.tokens.data(), job.tokens.size() - 1);
+  Match best;
+  const auto consider = [&](SequenceId sequence, std::span<const TokenId> held,
+                            std::uint64_t scope) {
+    if (scope != job.request.cache_scope) return;
+    const std::size_t common = common_prefix(held, reusable);
+    if (common > best.tokens) best = {sequence, common};
+  };
+  for (const Idle& idle : idle_) consider(idle.sequence, idle.tokens, idle.scope);
+  for (const auto& other : active_) {
+    consider(*other->sequence, std::span(other->tokens.data(), other->fed),
+             other->request.cache_scope);
+  }
+  return best;
+}
+
+void Scheduler::start(Job& job, const Match& match) {
+  job.fed = match.tokens;
+  const auto idle = std::find_if(idle_.begin(), idle_.end(),
+                                 [&](const Idle& each) { return each.sequence == match.source; });
+  if (!match.source) {
+    job.sequence = cache_.create();
+  } else if (idle != idle_.end() && idle->tokens.size() == match.tokens) {
+    // The conversation goes on where this sequence ended: it is taken over whole.
+    job.sequence = idle->sequence;
+    idle_.erase(idle);
+  } else {
+    job.sequence = cache_.fork(*match.source, match.tokens);
+    if (idle != idle_.end()) std::rotate(idle, idle + 1, idle_.end());  // now the last used
+  }
+  if (job.started) return;  // it was sent back, and goes on
+  job.started = true;
+  job.begun = Job::Clock::now();
+  job.usage.cached_tokens = job.fed;
+  job.usage.queue_seconds = seconds_between(job.submitted, job.begun);
+}
+
+std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
+  batch.clear();
+  std::vector<Share> shares;
+  std::size_t budget = model_.max_batch();
+  const auto take = [&](const std::shared_ptr<Job>& job, std::size_t count) {
+    const bool last = count == job->unfed();
+    for (std::size_t i = 0; i < count; ++i) {
+      batch.add(job->tokens[job->fed + i], *job->sequence,
+                Position{static_cast<std::int32_t>(job->fed + i)}, last && i + 1 == count);
+    }
+    shares.push_back({job, count, last});
+    budget -= count;
+  };
+  for (const auto& job : active_) {
+    if (job->writing() && budget > 0) take(job, 1);
+  }
+  // Prompts are read in order of arrival. Beside answers they get a small share of each step, so
+  // that the answers keep flowing; alone, all the model can take.
+  if (!shares.empty()) budget = std::min(budget, options_.prompt_chunk);
+  for (const auto& job : active_) {
+    if (!job->writing() && budget > 0) take(job, std::min(job->unfed(), budget));
+  }
+  return shares;
+}
+
+bool Scheduler::run(Batch& batch, std::vector<Share>& shares, Logits& logits) {
+  while (true) {
+    shares = plan(batch);
+    if (shares.empty()) return false;
+    try {
+      logits = model_.forward(batch, cache_);
+      return true;
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::ResourceLimit && make_room()) continue;
+      // What the cache now holds of these sequences is not known, so they are not kept.
+      for (const Share& share : shares) {
+        if (!share.job->sequence) continue;  // ended by make_room()
+        retire(*share.job, /*keep_sequence=*/false);
+        finish(*share.job, FinishReason::Failed, error);
+      }
+      return false;
+    }
+  }
+}
+
+bool Scheduler::make_room() {
+  if (evict_idle()) return true;
+  if (active_.empty()) return false;
+  const std::shared_ptr<Job> youngest = active_.back();
+  if (active_.size() == 1) {
+    finish(*youngest, FinishReason::Length);
+    return true;
+  }
+  retire(*youngest, /*keep_sequence=*/false);
+  youngest->fed = 0;
+  waiting_.push_front(youngest);
+  ++preemptions_;
+  return true;
+}
+
+bool Scheduler::evict_idle(std::optional<SequenceId> except) {
+  const auto oldest = std::find_if(idle_.begin(), idle_.end(),
+                                   [&](const Idle& each) { return each.sequence != except; });
+  if (oldest == idle_.end()) return false;
+  cache_.remove(oldest->sequence);
+  idle_.erase(oldest);
+  return true;
+}
+
+void Scheduler::step() {
+  drop_cancelled();
+  admit();
+  Batch batch;
+  std::vector<Share> shares;
+  Logits logits;
+  if (!run(batch, shares, logits)) return;
+
+  std::size_t row = 0;
+  for (const Share& share : shares) {
+    Job& job = *share.job;
+    job.fed += share.count;
+    if (share.wants_logits) {
+      take_token(job, logits.row(row++).first(vocab_size_));
+    } else {
+      job.sink(PromptProgress{job.fed, job.tokens.size()});
+    }
+  }
+}
+
+void Scheduler::take_token(Job& job, std::span<const float> logits) {
+  const Job::Clock::time_point now = Job::Clock::now();
+  SampledToken token;
+  try {
+    token = job.sampler.sample(logits);
+  } catch (const Error& error) {
+    return finish(job, FinishReason::Failed, error);
+  }
+  job.tokens.push_back(token.id);
+  if (job.usage.completion_tokens++ == 0) {
+    job.first_token = now;
+    job.usage.prompt_seconds = seconds_between(job.begun, now);
+  }
+  job.usage.generation_seconds = seconds_between(job.first_token, now);
+  if (job.answer.channel() == Channel::Reasoning) ++job.usage.reasoning_tokens;
+
+  emit(job, job.answer.push(token.id), std::move(token));
+  if (job.answer.stopped()) return finish(job, FinishReason::Stop);
+  const std::size_t limit = job.request.max_tokens;
+  if ((limit != 0 && job.usage.completion_tokens >= limit) ||
+      job.tokens.size() >= context_tokens_) {
+    finish(job, FinishReason::Length);
+  }
+}
+
+void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token) {
+  // Every token is told of, even if its text is still to come.
+  if (segments.empty() && token) segments.push_back({job.answer.channel(), {}});
+  for (Segment& segment : segments) {
+    job.sink(Delta{segment.channel, std::move(segment.text), std::exchange(token, {})});
+  }
+}
+
+void Scheduler::retire(Job& job, bool keep_sequence) {
+  if (job.sequence) {
+    const std::vector<TokenId> held(job.tokens.begin(),
+                                    job.tokens.begin() + static_cast<std::ptrdiff_t>(job.fed));
+    if (keep_sequence && !held.empty() && options_.max_idle > 0) {
+      idle_.push_back({*job.sequence, held, job.request.cache_scope});
+      if (idle_.size() > options_.max_idle) evict_idle();
+    } else {
+      cache_.remove(*job.sequence);
+    }
+    job.sequence.reset();
+  }
+  std::erase_if(active_, [&](const std::shared_ptr<Job>& other) { return other.get() == &job; });
+}
+
+void Scheduler::finish(Job& job, FinishReason reason, std::optional<Error> error) {
+  if (reason != FinishReason::Stop) emit(job, job.answer.finish(), {});
+  Finished end{reason, job.answer.stop_string(), std::move(error), job.usage};
+  // The sink may hold the last reference that keeps a caller waiting: nothing of the job is used
+  // after it.
+  const EventSink sink = std::move(job.sink);
+  retire(job, /*keep_sequence=*/true);
+  sink(std::move(end));
+}
+
+}  // namespace fathom

@@ -1,0 +1,137 @@
+// Which tokens the model computes next: continuous batching without threads.
+//
+// Requests join and leave between steps. In each step every request that is writing gets its next
+// token, and what is left of the step's budget reads prompts, a chunk at a time, so that a long
+// prompt does not silence the answers beside it. Finished sequences stay in the cache until their
+// room is needed; a prompt that begins like one of them, or like a running one, starts from its
+// pages.
+//
+// When the cache is full, idle sequences go first, least recently used first; then the youngest
+// request gives up its place and starts again later, with what it has written as part of its
+// prompt; a request that is alone and still finds no room ends with `length`.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/answer.h"
+#include "engine/request.h"
+#include "engine/sampler.h"
+#include "model/model.h"
+#include "tokenizer/tokenizer.h"
+
+namespace fathom {
+
+struct SchedulerOptions {
+  std::size_t context_tokens = 0;  // of one request; 0: what the model was made for
+  KvCacheOptions cache;            // capacity_tokens 0: context_tokens
+  std::size_t prompt_chunk = 128;  // tokens read in a step while others write
+  std::size_t max_active = 16;     // requests computed at once
+  std::size_t max_idle = 64;       // finished sequences kept for reuse
+};
+
+struct SchedulerStats {
+  std::size_t waiting = 0;
+  std::size_t active = 0;
+  std::size_t idle_sequences = 0;
+  std::size_t cache_bytes = 0;
+  std::size_t cache_free_tokens = 0;
+  std::size_t preemptions = 0;  // since the start
+};
+
+/// A request on its way through the scheduler.
+struct Job {
+  using Clock = std::chrono::steady_clock;
+
+  Job(Request request, EventSink sink, const Tokenizer& tokenizer, std::size_t vocab_size);
+
+  Request request;
+  EventSink sink;
+  std::atomic<bool> cancelled = false;  // set from any thread
+
+  Sampler sampler;
+  Answer answer;
+  std::vector<TokenId> tokens;         // prompt, then answer
+  std::size_t fed = 0;                 // how many of them the cache holds
+  std::optional<SequenceId> sequence;  // while active
+  bool started = false;                // has been active before
+  Usage usage;
+  Clock::time_point submitted, begun, first_token;
+
+  std::size_t unfed() const { return tokens.size() - fed; }
+  bool writing() const { return usage.completion_tokens > 0 && unfed() == 1; }
+};
+
+/// Not thread-safe: the Engine calls it from its one thread.
+class Scheduler {
+ public:
+  Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options);
+
+  /// Longest prompt and answer together, in tokens.
+  std::size_t context_tokens() const { return context_tokens_; }
+  /// Logits beyond the tokenizer's vocabulary are padding of the embedding table.
+  std::size_t vocab_size() const { return vocab_size_; }
+
+  void add(std::shared_ptr<Job> job);
+  bool has_work() const { return !waiting_.empty() || !active_.empty(); }
+  /// Ends cancelled requests, starts waiting ones, runs the model once.
+  void step();
+  /// Ends every request with FinishReason::Cancelled.
+  void cancel_all();
+
+  SchedulerStats stats() const;
+
+ private:
+  /// A finished sequence that a later prompt may continue.
+  struct Idle {
+    SequenceId sequence;
+    std::vector<TokenId> tokens;  // exactly what the cache holds
+    std::uint64_t scope;
+  };
+  /// The live sequence that begins most like a job's tokens.
+  struct Match {
+    std::optional<SequenceId> source;
+    std::size_t tokens = 0;  // how many they share
+  };
+  /// A job's part of a batch.
+  struct Share {
+    std::shared_ptr<Job> job;
+    std::size_t count;
+    bool wants_logits;
+  };
+
+  void drop_cancelled();
+  void admit();
+  Match find_match(const Job& job) const;
+  /// Gives the job a sequence that begins with the match.
+  void start(Job& job, const Match& match);
+  std::vector<Share> plan(Batch& batch) const;
+  /// Runs the batch, making room as needed; false if there is nothing left to run.
+  bool run(Batch& batch, std::vector<Share>& shares, Logits& logits);
+  void take_token(Job& job, std::span<const float> logits);
+  void emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token);
+  /// Makes room in the cache by one step; false if nothing is left to give up.
+  bool make_room();
+  void finish(Job& job, FinishReason reason, std::optional<Error> error = {});
+  /// Removes finished jobs from active_; keeps their sequences for reuse.
+  void retire(Job& job, bool keep_sequence);
+  /// Forgets the idle sequence that was not used for longest; false if there is none.
+  bool evict_idle(std::optional<SequenceId> except = {});
+
+  Model& model_;
+  const Tokenizer& tokenizer_;
+  SchedulerOptions options_;
+  std::size_t context_tokens_;
+  std::size_t vocab_size_;
+  KvCache cache_;
+  std::deque<std::shared_ptr<Job>> waiting_;
+  std::vector<std::shared_ptr<Job>> active_;  // oldest first
+  std::deque<Idle> idle_;                     // least recently used first
+  std::size_t preemptions_ = 0;
+};
+
+}  // namespace fathom
