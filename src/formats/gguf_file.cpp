@@ -241,7 +241,9 @@ class GgufFile::Parser {
               what);
     } else if (element == GgufType::U64) {
       for (std::uint64_t i = 0; i < count; ++i) {
-        checked_cast<std::int64_t>(load<std::uint64_t>(data + i * 8), what.c_str());
+        const auto value = load<std::uint64_t>(data + i * 8);
+        require(std::in_range<std::int64_t>(value), ErrorCode::Corrupt,
+                "{}: {} is {}, which does not fit a signed 64-bit integer", path_, what, value);
       }
     }
     at_ += total;
@@ -313,17 +315,17 @@ class GgufFile::Parser {
   void place_tensors() {
     std::vector<GgufTensor>& tensors = file_.tensors_;
     const std::uint64_t data = checked_align_up(at_, file_.alignment_);
+    const std::uint64_t room = bytes_.size() - std::min<std::uint64_t>(data, bytes_.size());
     for (GgufTensor& tensor : tensors) {
       require(tensor.offset % file_.alignment_ == 0, ErrorCode::Corrupt,
               "{}: tensor {} lies at offset {}, not a multiple of the alignment {}", path_,
               printable(tensor.name), tensor.offset, file_.alignment_);
-      // Both sums are checked: an offset near 2^64 must not come round to a small one.
-      tensor.offset = checked_add(data, tensor.offset, "tensor's offset");
-      const std::uint64_t end = checked_add(tensor.offset, tensor.bytes, "tensor's end");
-      require(end <= bytes_.size(), ErrorCode::Corrupt,
-              "{}: tensor {} ends at byte {}, but the file has {} bytes; the download is probably "
-              "incomplete",
-              path_, printable(tensor.name), end, bytes_.size());
+      // Compared by subtraction: an offset near 2^64 must not come round to a small sum.
+      require(tensor.offset <= room && tensor.bytes <= room - tensor.offset, ErrorCode::Corrupt,
+              "{}: tensor {} takes {} bytes from byte {} of the data on, but the file has only {} "
+              "there; the download is probably incomplete",
+              path_, printable(tensor.name), tensor.bytes, tensor.offset, room);
+      tensor.offset += data;
     }
     std::vector<std::uint32_t> order(tensors.size());
     std::iota(order.begin(), order.end(), 0u);

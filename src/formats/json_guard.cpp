@@ -11,7 +11,7 @@ namespace fathom {
 void guard_json(std::string_view text, const JsonLimits& limits, const std::filesystem::path& file,
                 const std::function<void(std::size_t)>& progress) {
   std::size_t depth = 0;
-  std::size_t string_begin = 0;
+  std::size_t begin = 0;  // of the string, number or white space that i stands in
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -20,22 +20,26 @@ void guard_json(std::string_view text, const JsonLimits& limits, const std::file
         ++i;
       } else if (c == '"') {
         in_string = false;
-      }
-      if (i - string_begin > limits.string_bytes) {
-        fail(ErrorCode::ResourceLimit, "{}: the JSON string at byte {} is over {} bytes long",
-             file.string(), string_begin, limits.string_bytes);
+        begin = i;
       }
     } else if (c == '"') {
       in_string = true;
-      string_begin = i;
+      begin = i;
     } else if (c == '{' || c == '[') {
       ++depth;
+      begin = i;
       if (depth > limits.depth) {
         fail(ErrorCode::ResourceLimit, "{}: the JSON at byte {} is nested over {} deep",
              file.string(), i, limits.depth);
       }
-    } else if ((c == '}' || c == ']') && depth > 0) {
-      --depth;
+    } else if (c == '}' || c == ']' || c == ',' || c == ':') {
+      if ((c == '}' || c == ']') && depth > 0) --depth;
+      begin = i;
+    }
+    // A parser gathers each of them whole, white space included.
+    if (i - begin > limits.string_bytes) {
+      fail(ErrorCode::ResourceLimit, "{}: the JSON at byte {} has a token over {} bytes long",
+           file.string(), begin, limits.string_bytes);
     }
     if (progress && (i & 0xF'FFFF) == 0xF'FFFF) progress(i);
   }

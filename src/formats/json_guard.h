@@ -16,9 +16,10 @@ struct JsonLimits {
   std::size_t string_bytes = 16u << 20;
 };
 
-/// Walks the bytes once: Error(ResourceLimit) for a string or a nesting over the limits. It knows
-/// only quotes and brackets; whether the text is JSON at all is for the parser to say. `progress`
-/// is told now and then how many bytes have been walked, so that a mapping's pages can be dropped.
+/// Walks the bytes once: Error(ResourceLimit) for a string (or number, or white space) or a
+/// nesting over the limits. It knows only quotes and brackets; whether the text is JSON at all is
+/// for the parser to say. `progress` is told now and then how many bytes have been walked, so that
+/// a mapping's pages can be dropped.
 void guard_json(std::string_view text, const JsonLimits& limits, const std::filesystem::path& file,
                 const std::function<void(std::size_t)>& progress = {});
 

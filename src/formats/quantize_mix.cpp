@@ -88,6 +88,13 @@ std::vector<std::string_view> QuantizeMix::names() {
   return names;
 }
 
+std::string_view QuantizeMix::name_of_file_type(std::int64_t file_type) {
+  for (const Mix& mix : kMixes) {
+    if (std::cmp_equal(mix.file_type, file_type)) return mix.name;
+  }
+  return "";
+}
+
 MixChoice QuantizeMix::choose(std::string_view gguf_name, const Shape& shape,
                               const MixModel& model) const {
   if (kept_in_full(gguf_name, shape)) return {DType::F32, ""};

@@ -47,6 +47,9 @@ class QuantizeMix {
   /// dimension are F32.
   MixChoice choose(std::string_view gguf_name, const Shape& shape, const MixModel& model) const;
 
+  /// The mix that a file's general.file_type names; "" for a number not known here.
+  static std::string_view name_of_file_type(std::int64_t file_type);
+
   /// All names the constructor takes.
   static std::vector<std::string_view> names();
 

@@ -297,7 +297,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : map_(path)
           "{}: the header does not begin with '{{'; this is probably not a safetensors file", file);
 
   std::size_t dropped = 0;
-  guard_json(header, {.depth = 3, .string_bytes = SafetensorsLimits::kStringBytes}, path,
+  guard_json(header, {.depth = 8, .string_bytes = SafetensorsLimits::kStringBytes}, path,
              [&](std::size_t walked) {
                map_.dont_need(dropped, walked - dropped);
                dropped = walked;
