@@ -8,10 +8,11 @@
 // Bytes that are not UTF-8. A model sees bytes, so no text is refused: an ill-formed sequence is
 // split from its neighbours as U+FFFD would be (one per maximal ill-formed part, Unicode 16,
 // section 3.9), but its own bytes are encoded. Hence decode(encode(x)) == x for any bytes, with
-// three exceptions that the vocabularies make: a byte that has no token and no byte fallback is
+// exceptions that the vocabularies make: a byte that has no token and no byte fallback is
 // encoded as the unknown token or, without one, left out (DeepSeek-LLM and Coder lack 0xC0, 0xC1
 // and 0xF5-0xFF, which UTF-8 never holds); Qwen's text comes back in normal form C; SentencePiece
-// writes U+2581 for a space, so U+2581 itself comes back as a space.
+// writes U+2581 for a space, so U+2581 itself comes back as a space, and starts anew, with a space,
+// after a special token in the text; white space that an added token swallows (lstrip) is gone.
 //
 // All of encode is O(n log n) at worst, in practice linear, on any input.
 #pragma once
