@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "base/error.h"
@@ -98,6 +99,12 @@ void FileMap::will_need(std::size_t offset, std::size_t length) const noexcept {
 
 void FileMap::dont_need(std::size_t offset, std::size_t length) const noexcept {
   advise(data_, size_, offset, length, MADV_DONTNEED);
+}
+
+void FileMap::dont_need(std::span<const std::byte> view) const noexcept {
+  const std::less<const std::byte*> before;  // also orders pointers into other objects
+  if (data_ == nullptr || before(view.data(), data_) || !before(view.data(), data_ + size_)) return;
+  dont_need(static_cast<std::size_t>(view.data() - data_), view.size());
 }
 
 }  // namespace fathom

@@ -32,6 +32,8 @@ class FileMap {
   /// Tells the kernel that the range will be read soon (readahead) or not again (drop).
   void will_need(std::size_t offset, std::size_t length) const noexcept;
   void dont_need(std::size_t offset, std::size_t length) const noexcept;
+  /// The same for a view; nothing happens if it is not of this mapping.
+  void dont_need(std::span<const std::byte> view) const noexcept;
 
  private:
   void unmap() noexcept;

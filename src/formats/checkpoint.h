@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -70,6 +71,9 @@ class Checkpoint {
 
   /// Bytes of all tensors.
   virtual std::uint64_t weight_bytes() const = 0;
+  /// Tells the system that these bytes of a view will hardly be read again, so that their pages
+  /// need not stay in memory. Only advice: they can still be read.
+  virtual void not_needed(std::span<const std::byte> /*bytes*/) const noexcept {}
   /// Throws Error(Io) if a file changed since it was opened.
   virtual void verify_unchanged() const = 0;
 

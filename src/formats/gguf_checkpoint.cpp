@@ -132,6 +132,10 @@ std::optional<TensorView> GgufCheckpoint::find(std::string_view name) const {
   return view.slice(expert->expert);
 }
 
+void GgufCheckpoint::not_needed(std::span<const std::byte> bytes) const noexcept {
+  for (const auto& file : files_) file.map().dont_need(bytes);
+}
+
 void GgufCheckpoint::verify_unchanged() const {
   for (const GgufFile& file : files_) file.map().verify_unchanged();
 }

@@ -26,6 +26,7 @@ class GgufCheckpoint final : public Checkpoint {
   const std::vector<std::string>& names() const override { return names_; }
   std::optional<TensorView> find(std::string_view name) const override;
   std::uint64_t weight_bytes() const override { return weight_bytes_; }
+  void not_needed(std::span<const std::byte> bytes) const noexcept override;
   void verify_unchanged() const override;
 
   /// The files, in order: for code that copies GGUF to GGUF.

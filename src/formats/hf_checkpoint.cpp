@@ -182,6 +182,10 @@ std::optional<TensorView> HfCheckpoint::find(std::string_view name) const {
   return found->second;
 }
 
+void HfCheckpoint::not_needed(std::span<const std::byte> bytes) const noexcept {
+  for (const auto& file : files_) file.map().dont_need(bytes);
+}
+
 void HfCheckpoint::verify_unchanged() const {
   for (const SafetensorsFile& file : files_) file.map().verify_unchanged();
 }

@@ -29,6 +29,7 @@ class HfCheckpoint final : public Checkpoint {
   const std::vector<std::string>& names() const override { return names_; }
   std::optional<TensorView> find(std::string_view name) const override;
   std::uint64_t weight_bytes() const override { return weight_bytes_; }
+  void not_needed(std::span<const std::byte> bytes) const noexcept override;
   void verify_unchanged() const override;
 
   const std::deque<SafetensorsFile>& files() const { return files_; }
