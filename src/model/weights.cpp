@@ -43,7 +43,8 @@ class Loader {
   WeightSource source(const std::string& name, Size out, Size in);
   TensorView view(const std::string& name, std::initializer_list<Size> shape);
   void count(const WeightSource& weight, Rounding rounding);
-  void advance(const WeightSource& weight);
+  /// After packing: pages of the file whose bytes were copied need not stay in memory.
+  void release(const WeightSource& weight);
 
   const Checkpoint& file_;
   const ModelConfig& c_;
@@ -81,7 +82,7 @@ TensorView Loader::view(const std::string& name, std::initializer_list<Size> sha
   require(is_weight_type(tensor.dtype), ErrorCode::Unsupported,
           "{}: tensor '{}' has type {}, which cannot hold weights", file_.path().string(), name,
           to_string(tensor.dtype));
-  visited_.insert(name);
+  if (visited_.insert(name).second && packing()) progress_->advance(tensor.data.size());
   return tensor;
 }
 
@@ -103,8 +104,8 @@ void Loader::count(const WeightSource& weight, Rounding rounding) {
   if (packed == 0) bytes_.mapped += weight.weight.data.size();
 }
 
-void Loader::advance(const WeightSource& weight) {
-  if (packing()) progress_->advance(weight.weight.data.size());
+void Loader::release(const WeightSource& weight) {
+  if (backend_.packed_bytes(weight, Rounding::Allowed) > 0) file_.not_needed(weight.weight.data);
 }
 
 std::unique_ptr<Matrix> Loader::matrix(const std::string& name, Size out, Size in,
@@ -113,7 +114,7 @@ std::unique_ptr<Matrix> Loader::matrix(const std::string& name, Size out, Size i
   count(weight, rounding);
   if (!packing()) return nullptr;
   auto packed = backend_.pack_matrix(weight, rounding);
-  advance(weight);
+  release(weight);
   return packed;
 }
 
@@ -186,10 +187,6 @@ std::unique_ptr<LatentHeads> Loader::load_latent_heads(const std::string& attent
     };
     latent.k_b = either_rank(k_name, c_.kv_lora_rank, c_.qk_nope_head_dim);
     latent.v_b = either_rank(v_name, c_.v_head_dim, c_.kv_lora_rank);
-    for (const TensorView& part : {*latent.k_b, *latent.v_b}) {
-      const Shape flat{part.shape.rows(), part.shape.row_elements()};
-      count({{part.dtype, flat, part.data}, std::nullopt}, Rounding::Allowed);
-    }
     visited_.insert(attention + "kv_b_proj.weight");
   } else {
     latent.kv_b =
@@ -197,14 +194,7 @@ std::unique_ptr<LatentHeads> Loader::load_latent_heads(const std::string& attent
                c_.num_attention_heads * (c_.qk_nope_head_dim + c_.v_head_dim), c_.kv_lora_rank);
     bytes_.packed += backend_.packed_bytes(latent, sizes);
   }
-  if (!packing()) return nullptr;
-  auto heads = backend_.pack_latent_heads(latent, sizes);
-  if (latent.kv_b) {
-    advance(*latent.kv_b);
-  } else {
-    progress_->advance(latent.k_b->data.size() + latent.v_b->data.size());
-  }
-  return heads;
+  return packing() ? backend_.pack_latent_heads(latent, sizes) : nullptr;
 }
 
 void Loader::load_moe(const std::string& mlp, LayerWeights& w) {
@@ -229,7 +219,7 @@ void Loader::load_moe(const std::string& mlp, LayerWeights& w) {
   if (packing()) {
     w.experts = backend_.pack_experts(experts);
     for (const FfnSource& e : experts) {
-      for (const WeightSource* weight : {&e.gate, &e.up, &e.down}) advance(*weight);
+      for (const WeightSource* weight : {&e.gate, &e.up, &e.down}) release(*weight);
     }
   }
   if (moe.n_shared_experts > 0) {
@@ -237,7 +227,7 @@ void Loader::load_moe(const std::string& mlp, LayerWeights& w) {
         ffn_source(mlp + "shared_experts.", moe.n_shared_experts * moe.moe_intermediate_size);
     if (packing()) {
       w.shared_experts = backend_.pack_ffn(shared);
-      for (const WeightSource* weight : {&shared.gate, &shared.up, &shared.down}) advance(*weight);
+      for (const WeightSource* weight : {&shared.gate, &shared.up, &shared.down}) release(*weight);
     }
   }
 }
@@ -258,7 +248,7 @@ LayerWeights Loader::load_layer(Size layer) {
     const FfnSource ffn = ffn_source(prefix + "mlp.", c_.intermediate_size);
     if (packing()) {
       w.mlp = backend_.pack_ffn(ffn);
-      for (const WeightSource* weight : {&ffn.gate, &ffn.up, &ffn.down}) advance(*weight);
+      for (const WeightSource* weight : {&ffn.gate, &ffn.up, &ffn.down}) release(*weight);
     }
   }
   return w;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "backend/cpu/row_ops.h"
 #include "base/error.h"
 #include "tensor/quantise.h"
 
@@ -28,6 +27,13 @@ TensorView flattened(const TensorView& view) {
   return {view.dtype, Shape{view.shape.rows(), view.shape.row_elements()}, view.data};
 }
 
+/// Bytes that PackedMatrix copies of a weight: quantised ones, in groups of 16 rows.
+std::uint64_t copied_bytes(DType dtype, std::uint64_t rows, std::uint64_t columns) {
+  constexpr std::uint64_t kGroupRows = 16;
+  if (!info(dtype).quantised) return 0;
+  return tensor_bytes(dtype, {(rows + kGroupRows - 1) / kGroupRows * kGroupRows, columns});
+}
+
 /// Rows [begin, begin + rows) of a rank-2 tensor, each of `size` elements, as [size, rows].
 TensorView transpose(ThreadPool& pool, const TensorView& source, std::size_t begin,
                      std::size_t rows, DType to, Storage& storage) {
@@ -43,7 +49,7 @@ TensorView transpose(ThreadPool& pool, const TensorView& source, std::size_t beg
   const TensorView out = allocate(to, Shape{size, rows}, storage);
   pool.for_ranges(size, 64, [&](std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; ++i) {
-      store_row(to, turned.data() + i * rows, rows, mutable_row(out, storage, i).data());
+      quantise(to, std::span(turned).subspan(i * rows, rows), mutable_row(out, storage, i));
     }
   });
   return out;
@@ -56,9 +62,11 @@ DType WeightPacker::fp8_becomes() const {
   return precision_ == Precision::F32 ? DType::F32 : DType::BF16;
 }
 
-DType WeightPacker::transposed_becomes(DType source) {
+DType WeightPacker::transposed_becomes(DType source, std::size_t in_features) const {
   // Blocks run along rows, so a quantised matrix cannot be transposed as it is.
-  return source == DType::BF16 ? DType::BF16 : DType::F32;
+  if (!info(source).quantised) return source == DType::F8_E4M3 ? DType::F32 : source;
+  const bool whole_blocks = in_features % info(DType::Q8_0).block_elements == 0;
+  return precision_ == Precision::Int8 && whole_blocks ? DType::Q8_0 : DType::F32;
 }
 
 TensorView WeightPacker::without_scales(const WeightSource& source, Storage& storage) const {
@@ -69,8 +77,8 @@ TensorView WeightPacker::without_scales(const WeightSource& source, Storage& sto
     std::vector<float> rows((last - first) * columns);
     dequantise_fp8_blocks(source.weight, *source.scale_inv, first, last, rows);
     for (std::size_t r = first; r < last; ++r) {
-      store_row(out.dtype, rows.data() + (r - first) * columns, columns,
-                mutable_row(out, storage, r).data());
+      quantise(out.dtype, std::span(rows).subspan((r - first) * columns, columns),
+               mutable_row(out, storage, r));
     }
   });
   return out;
@@ -111,7 +119,7 @@ std::unique_ptr<CpuLatentHeads> WeightPacker::pack(const LatentHeadsSource& sour
                                   ? TensorView{fp8_becomes(), source.kv_b->weight.shape, storage[0]}
                                   : source.kv_b->weight;
       const std::size_t begin = h * (nope + v_dim);
-      const DType k_type = transposed_becomes(kv_b.dtype);
+      const DType k_type = transposed_becomes(kv_b.dtype, nope);
       const TensorView k_b = transpose(pool_, kv_b, begin, nope, k_type, storage);
       latent->k_b.push_back(pack_stored(k_b, precision_, storage));
       latent->v_b.push_back(PackedMatrix::pack(kv_b.rows(begin + nope, begin + nope + v_dim),
@@ -129,15 +137,25 @@ std::unique_ptr<CpuLatentHeads> WeightPacker::pack(const LatentHeadsSource& sour
 
 std::uint64_t WeightPacker::packed_bytes(const WeightSource& source,
                                          Precision /*precision*/) const {
-  return source.scale_inv ? tensor_bytes(fp8_becomes(), source.weight.shape) : 0;
+  if (source.scale_inv) return tensor_bytes(fp8_becomes(), source.weight.shape);
+  return copied_bytes(source.weight.dtype, source.weight.shape[0], source.weight.shape[1]);
 }
 
 std::uint64_t WeightPacker::packed_bytes(const LatentHeadsSource& source,
                                          const LatentSizes& sizes) const {
-  if (!source.kv_b) return 0;
-  const DType stored = source.kv_b->scale_inv ? fp8_becomes() : source.kv_b->weight.dtype;
-  const Shape turned{sizes.heads * sizes.kv_lora_rank, sizes.qk_nope_head_dim};
-  return packed_bytes(*source.kv_b, precision_) + tensor_bytes(transposed_becomes(stored), turned);
+  const std::size_t rank = sizes.kv_lora_rank;
+  const std::size_t nope = sizes.qk_nope_head_dim;
+  if (!source.kv_b) {
+    return sizes.heads * (copied_bytes(source.k_b->dtype, rank, nope) +
+                          copied_bytes(source.v_b->dtype, sizes.v_head_dim, rank));
+  }
+  const bool scaled = source.kv_b->scale_inv.has_value();
+  const DType stored = scaled ? fp8_becomes() : source.kv_b->weight.dtype;
+  const DType turned = transposed_becomes(stored, nope);
+  const std::uint64_t a_head = std::max<std::uint64_t>(copied_bytes(turned, rank, nope),
+                                                       tensor_bytes(turned, {rank, nope})) +
+                               copied_bytes(stored, sizes.v_head_dim, rank);
+  return (scaled ? packed_bytes(*source.kv_b, precision_) : 0) + sizes.heads * a_head;
 }
 
 }  // namespace fathom::cpu

@@ -62,7 +62,7 @@ class WeightPacker {
   TensorView without_scales(const WeightSource& source,
                             std::vector<std::vector<std::byte>>& storage) const;
   DType fp8_becomes() const;
-  static DType transposed_becomes(DType source);
+  DType transposed_becomes(DType source, std::size_t in_features) const;
 
   ThreadPool& pool_;
   CpuLevel level_;
