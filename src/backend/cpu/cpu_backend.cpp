@@ -6,6 +6,7 @@
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/cpu_weights.h"
+#include "backend/cpu/head_products.h"
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/row_ops.h"
 #include "base/cpu_features.h"
@@ -224,11 +225,12 @@ class CpuBackend final : public Backend {
     set_rows(latent_out_, q.rows);
 
     // q . (k_b c) = (k_b^T q) . c: the query goes to the cache's space instead of the cache to its.
+    head_products_.clear();
     for (std::size_t h = 0; h < s.heads; ++h) {
-      const Product into_latent{&latent.k_b[h], latent_q_.row(0) + h * latent_width,
-                                latent_q_.width, nullptr, false};
-      matmul(pool_, cpu_of(q).row(0) + h * head_width, q.width, q.rows, {&into_latent, 1});
+      head_products_.push_back({&latent.k_b[h], cpu_of(q).row(0) + h * head_width, q.width,
+                                latent_q_.row(0) + h * latent_width, latent_q_.width});
     }
+    matmul_heads(pool_, q.rows, head_products_);
     for_rows(q.rows, s.heads * s.qk_rope_head_dim, [&](std::size_t r) {
       for (std::size_t h = 0; h < s.heads; ++h) {
         std::copy_n(cpu_of(q).row(r) + h * head_width + s.qk_nope_head_dim, s.qk_rope_head_dim,
@@ -246,12 +248,13 @@ class CpuBackend final : public Backend {
     shape.scale = scale;
     attend(layout, layer, runs, shape, latent_q_, latent_out_);
 
+    head_products_.clear();
     for (std::size_t h = 0; h < s.heads; ++h) {
-      const Product out_of_latent{&latent.v_b[h], cpu_of(out).row(0) + h * s.v_head_dim, out.width,
-                                  nullptr, false};
-      matmul(pool_, latent_out_.row(0) + h * s.kv_lora_rank, latent_out_.width, q.rows,
-             {&out_of_latent, 1});
+      head_products_.push_back({&latent.v_b[h], latent_out_.row(0) + h * s.kv_lora_rank,
+                                latent_out_.width, cpu_of(out).row(0) + h * s.v_head_dim,
+                                out.width});
     }
+    matmul_heads(pool_, q.rows, head_products_);
   }
   void feed_forward(const Activations& x, const Ffn& ffn, Activations& y,
                     bool accumulate) override {
@@ -330,6 +333,7 @@ class CpuBackend final : public Backend {
   CpuActivations latent_q_;    // [rows, heads * (kv_lora_rank + qk_rope_head_dim)]
   CpuActivations latent_out_;  // [rows, heads * kv_lora_rank]
   CpuActivations gate_logits_;
+  std::vector<HeadProduct> head_products_;
   std::vector<const std::byte*> page_pointers_;
   std::vector<AttentionSpan> spans_;
 };
