@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,23 +54,7 @@ inline std::unique_ptr<Checkpoint> open_golden(const GoldenFile& golden) {
   return open_checkpoint(golden.file.empty() ? folder : folder / golden.file);
 }
 
-inline Golden read_golden(const std::string& name) {
-  Golden golden;
-  std::ifstream json_file(golden_folder(name) / "tokens.json");
-  const auto json = nlohmann::json::parse(json_file);
-  for (int token : json.at("tokens")) golden.tokens.push_back(TokenId{token});
-  for (const auto& [layer, routing] : json.at("routing").items()) {
-    auto& to = golden.routing[std::stoll(layer)];
-    routing.at("ids").get_to(to.ids);
-    routing.at("weights").get_to(to.weights);
-  }
-  std::ifstream file(golden_folder(name) / "logits.f32", std::ios::binary | std::ios::ate);
-  golden.logits.resize(static_cast<std::size_t>(file.tellg()) / sizeof(float));
-  file.seekg(0);
-  file.read(reinterpret_cast<char*>(golden.logits.data()),
-            static_cast<std::streamsize>(golden.logits.size() * sizeof(float)));
-  return golden;
-}
+Golden read_golden(const std::string& name);
 
 inline std::unique_ptr<Model> load_golden(const GoldenFile& golden, unsigned threads = 2) {
   ModelOptions options;
