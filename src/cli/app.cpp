@@ -114,6 +114,11 @@ void build_app(CLI::App& app, Context& context) {
   app.footer("'fathom COMMAND --help' tells more of a command, 'man fathom' of all of them.");
   app.require_subcommand(1);
 
+  add_pull_command(app, context);
+  add_import_command(app, context);
+  add_list_command(app, context);
+  add_verify_command(app, context);
+  add_rm_command(app, context);
   add_completion_command(app, context);
   add_man_command(app, context);
 }

@@ -6,6 +6,11 @@
 
 namespace fathom {
 
+void add_pull_command(CLI::App& app, Context& context);
+void add_import_command(CLI::App& app, Context& context);
+void add_list_command(CLI::App& app, Context& context);
+void add_verify_command(CLI::App& app, Context& context);
+void add_rm_command(CLI::App& app, Context& context);
 void add_completion_command(CLI::App& app, Context& context);
 void add_man_command(CLI::App& app, Context& context);
 

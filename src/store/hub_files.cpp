@@ -78,7 +78,8 @@ std::string size_of(const std::vector<HubFile>& parts) {
                                     const std::string& why) {
   std::string list;
   for (const auto& [stem, parts] : choices) {
-    list += fmt::format("\n  hf:{}:{}  ({})", repository, parts.front().path, size_of(parts));
+    list += fmt::format("{} hf:{}:{} ({})", list.empty() ? "" : ",", repository, parts.front().path,
+                        size_of(parts));
   }
   fail(ErrorCode::InvalidArgument, "{}: {}; choose one of{}", repository, why, list);
 }

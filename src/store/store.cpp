@@ -277,6 +277,31 @@ fs::path Store::find(std::string_view name_or_path) const {
   return path_of(*model);
 }
 
+std::optional<StoredModel> Store::present(const std::string& name) {
+  std::optional<StoredModel> model;
+  try {
+    model = lookup(name);
+    if (model) find(name);
+    return model;
+  } catch (const Error& error) {
+    notice(fmt::format("{}; fetching it anew", error.what()));
+  }
+  if (!model || !model->linked.empty()) return std::nullopt;
+  const FileLock held = lock();
+  Progress progress(options_.progress, "looking for the damage in " + name, model->size());
+  for (const StoredFile& file : model->files) {
+    const fs::path blob = blob_path(file.sha256);
+    std::error_code ignored;
+    if (!fs::exists(blob, ignored)) continue;
+    if (hash_file(blob, options_.cancelled, progress).sha256 != file.sha256) {
+      fs::remove(blob, ignored);
+    }
+  }
+  std::error_code ignored;
+  fs::remove_all(root() / "models" / model->folder, ignored);
+  return std::nullopt;
+}
+
 void Store::verify(std::string_view name) const {
   const auto model = lookup(name);
   require(model.has_value(), ErrorCode::NotFound, "{}: no model of that name in the store", name);

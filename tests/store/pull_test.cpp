@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <thread>
 
 #include "base/error.h"
@@ -376,6 +377,17 @@ TEST_F(PullTest, PullingAgainFetchesNothingThatIsHere) {
   pull("hf:acme/tiny", "other-name");
   EXPECT_EQ(hub.cdn().count("GET", "/bytes/"), 1U);
   EXPECT_EQ(store().list().size(), 2U);
+}
+
+TEST_F(PullTest, PullingAgainMendsADamagedModel) {
+  pull();
+  const fs::path file = store().find("acme/tiny");
+  fs::permissions(file, fs::perms::owner_write, fs::perm_options::add);
+  std::ofstream(file, std::ios::binary) << fake_model(model.size(), 7);
+  EXPECT_THAT(error_of([&] { store().find("acme/tiny"); }), StartsWith("corrupt: "));
+  pull();
+  EXPECT_EQ(read(store().find("acme/tiny")), model);
+  store().verify("acme/tiny");
 }
 
 TEST_F(PullTest, AModelThisVersionCannotRunIsKeptForTheNextOne) {
