@@ -1,6 +1,7 @@
 // Hugging Face's tensors as GGUF's: renamed, experts stacked, q and k permuted, kv_b split, FP8
 // multiplied out.
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -256,13 +257,14 @@ class TensorConverter {
 
   /// Layer by layer: a reader then finds what it needs together, whatever order the shards had.
   void sort_jobs() {
-    std::stable_sort(jobs_.begin(), jobs_.end(), [](const SourcedJob& a, const SourcedJob& b) {
-      const auto layer = [](const SourcedJob& sourced) {
-        const auto found = layer_of_tensor(sourced.job.plan.name);
-        return found ? static_cast<std::int64_t>(*found) : -1;
-      };
-      return layer(a) < layer(b);
-    });
+    std::map<std::int64_t, std::vector<SourcedJob>> layers;
+    for (SourcedJob& sourced : jobs_) {
+      const auto layer = layer_of_tensor(sourced.job.plan.name);
+      layers[layer ? std::int64_t{*layer} : -1].push_back(std::move(sourced));
+    }
+    jobs_.clear();
+    for (auto& [layer, jobs] : layers)
+      std::move(jobs.begin(), jobs.end(), std::back_inserter(jobs_));
   }
 
   const Checkpoint& source_;

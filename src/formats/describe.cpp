@@ -115,8 +115,9 @@ void count_tensors(const Checkpoint& checkpoint, ModelDescription& d) {
         routed ? share(view.shape.elements(), used, experts) : view.shape.elements();
   }
   for (const auto& [dtype, use] : uses) d.types.push_back(use);
-  std::stable_sort(d.types.begin(), d.types.end(),
-                   [](const TypeUse& a, const TypeUse& b) { return a.bytes > b.bytes; });
+  std::sort(d.types.begin(), d.types.end(), [](const TypeUse& a, const TypeUse& b) {
+    return std::pair(b.bytes, a.dtype) < std::pair(a.bytes, b.dtype);
+  });
   if (d.quantisation.empty() && !d.types.empty()) d.quantisation = to_string(d.types[0].dtype);
 }
 
