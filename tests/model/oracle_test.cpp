@@ -1,9 +1,11 @@
 // The forward pass against Hugging Face transformers on tiny random checkpoints.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <numeric>
 #include <random>
 
+#include "base/cpu_features.h"
 #include "model/golden_models.h"
 
 namespace fathom {
@@ -119,6 +121,19 @@ TEST_P(Oracle, AnyNumberOfThreadsGivesTheSameBits) {
   for (unsigned threads : {2U, 3U, 5U}) {
     EXPECT_EQ(feed_in_chunks(*load_golden(GetParam(), threads), golden.tokens, {70, 1}), one)
         << threads << " threads";
+  }
+}
+
+TEST_P(Oracle, EveryInstructionSetAgrees) {
+  const Golden golden = read_golden(GetParam().name);
+  for (CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512}) {
+    if (level > best_cpu_level()) continue;
+    ASSERT_EQ(::setenv("FATHOM_CPU", to_string(level), 1), 0);
+    const auto model = load_golden(GetParam());
+    ::unsetenv("FATHOM_CPU");
+    const auto vocab_size = static_cast<std::size_t>(model->config().vocab_size);
+    const auto logits = feed_in_chunks(*model, golden.tokens, {80, 7});
+    EXPECT_LE(worst_error(logits, golden.logits, vocab_size), kOracleTolerance) << to_string(level);
   }
 }
 
