@@ -128,15 +128,14 @@ void merge(const Kernels& kernels, const AttentionShape& shape, std::size_t coun
   }
 }
 
-void write(const AttentionShape& shape, const Block& block, const State& state) {
+void write(const Kernels& kernels, const AttentionShape& shape, const Block& block,
+           const State& state) {
   const std::size_t count = block.queries();
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t token = block.token + i / block.heads;
     const std::size_t head = block.head + i % block.heads;
     float* out = block.span->out + (token * shape.heads + head) * shape.v_dim;
-    for (std::size_t c = 0; c < shape.v_dim; ++c) {
-      out[c] = state.values[(c / 16 * count + i) * 16 + c % 16] / state.sum[i];
-    }
+    kernels.attention.write(state.values + 16 * i, 16 * count, shape.v_dim, state.sum[i], out);
   }
 }
 
@@ -206,7 +205,7 @@ void attention(ThreadPool& pool, CpuLevel level, const AttentionShape& shape,
         attend_part(kernels, shape, block, queries, p, arena, part);
         merge(kernels, shape, block.queries(), total, part);
       }
-      write(shape, block, total);
+      write(kernels, shape, block, total);
     });
     return;
   }
@@ -237,7 +236,7 @@ void attention(ThreadPool& pool, CpuLevel level, const AttentionShape& shape,
     for (++item; item != items.end() && item->block == b; ++item) {
       merge(kernels, shape, blocks[b].queries(), total, item->state);
     }
-    write(shape, blocks[b], total);
+    write(kernels, shape, blocks[b], total);
   });
 }
 

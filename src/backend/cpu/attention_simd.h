@@ -167,8 +167,20 @@ struct AttentionKernels {
     }
   }
 
+  static void write(const float* values, std::size_t stride, std::size_t dim, float sum,
+                    float* out) {
+    const F divisor = S::all(sum);
+    std::size_t i = 0;
+    for (; i + 16 <= dim; i += 16, values += stride) {
+      for (std::size_t l = 0; l < 16; l += L) {
+        S::store(out + i + l, S::div(S::load(values + l), divisor));
+      }
+    }
+    for (; i < dim; ++i, ++values) out[i] = *values / sum;
+  }
+
   static constexpr AttentionTable table() {
-    return {S::kName, &spread_keys, &spread_values, &softmax, &scale, &merge};
+    return {S::kName, &spread_keys, &spread_values, &softmax, &scale, &merge, &write};
   }
 };
 

@@ -41,6 +41,9 @@ struct AttentionTable {
   /// 0 and changes nothing.
   void (*merge)(float* most, float* sum, float* values, float part_most, float part_sum,
                 const float* part_values, std::size_t groups, std::size_t stride);
+
+  /// out[i] = values[i / 16 * stride + i % 16] / sum, for `dim` elements.
+  void (*write)(const float* values, std::size_t stride, std::size_t dim, float sum, float* out);
 };
 
 const AttentionTable& attention_table(CpuLevel level);

@@ -196,9 +196,8 @@ struct MatmulKernels {
   static void gemv(const std::byte* const* groups, std::size_t count, std::size_t features,
                    const ActivationRecord* x, float* out) {
     if (count == 4) return gemv_groups<D, 4>(groups, features, x, out);
-    for (std::size_t r = 0; r < count; ++r) {
-      gemv_groups<D, 1>(groups + r, features, x, out + 16 * r);
-    }
+    if (count >= 2) gemv_groups<D, 2>(groups, features, x, out);
+    if (count % 2 == 1) gemv_groups<D, 1>(groups + count - 1, features, x, out + 16 * (count - 1));
   }
 
   // ---- several tokens: spread a chunk of one group, then multiply it by all of them ---------
@@ -486,6 +485,27 @@ struct MatmulKernels {
     }
   }
 
+  static void finish(const float* sums, std::size_t sums_stride, std::size_t rows,
+                     std::size_t tokens, const float* bias, bool accumulate, float* y,
+                     std::size_t y_stride) {
+    for (std::size_t t = 0; t < tokens; ++t, sums += 16, y += y_stride) {
+      const float* from = sums;
+      std::size_t r = 0;
+      for (; r + 16 <= rows; r += 16, from += sums_stride) {
+        for (std::size_t i = 0; i < 16; i += L) {
+          F x = S::load(from + i);
+          if (bias != nullptr) x = S::add(x, S::load(bias + r + i));
+          if (accumulate) x = S::add(S::load(y + r + i), x);
+          S::store(y + r + i, x);
+        }
+      }
+      for (; r < rows; ++r, ++from) {
+        const float x = bias != nullptr ? *from + bias[r] : *from;
+        y[r] = accumulate ? y[r] + x : x;
+      }
+    }
+  }
+
   // ---- activations --------------------------------------------------------------------------
 
   static void quantise(const float* x, std::size_t subs, ActivationRecord* record) {
@@ -563,6 +583,7 @@ struct MatmulKernels {
     t.dot_rows[static_cast<std::size_t>(DType::F16)] = &dot_rows<DType::F16>;
     t.dot_rows[static_cast<std::size_t>(DType::BF16)] = &dot_rows<DType::BF16>;
     t.dot_rows[static_cast<std::size_t>(DType::F8_E4M3)] = &dot_rows<DType::F8_E4M3>;
+    t.finish = &finish;
     t.quantise = &quantise;
     t.silu_mul = &silu_mul;
     return t;

@@ -46,6 +46,11 @@ struct MatmulTable {
       const std::byte* rows, std::size_t row_bytes, std::size_t row_count, std::size_t features,
       const float* x, std::size_t x_stride, std::size_t tokens, float* out);
 
+  /// y[t, r] = sums[r / 16, t, r % 16] + bias[r] for `rows` rows, or y[t, r] += with `accumulate`.
+  /// bias may be null.
+  void (*finish)(const float* sums, std::size_t sums_stride, std::size_t rows, std::size_t tokens,
+                 const float* bias, bool accumulate, float* y, std::size_t y_stride);
+
   /// Quantises `subs` * 32 features of one token into a record.
   void (*quantise)(const float* x, std::size_t subs, ActivationRecord* record);
 

@@ -46,17 +46,12 @@ Cut cut(const Job& job, std::size_t unit) {
   return c;
 }
 
-void finish(const Job& job, std::size_t token, std::size_t row, std::size_t rows,
-            const float* sums) {
-  float* y = job.y + token * job.y_stride + row;
-  if (job.bias == nullptr && !job.accumulate) {
-    std::memcpy(y, sums, rows * sizeof(float));
-    return;
-  }
-  for (std::size_t r = 0; r < rows; ++r) {
-    const float value = job.bias != nullptr ? sums[r] + job.bias[row + r] : sums[r];
-    y[r] = job.accumulate ? y[r] + value : value;
-  }
+/// Writes a piece of the product: tokens [token, token + tokens), rows [row, row + rows).
+void finish(const Job& job, std::size_t token, std::size_t tokens, std::size_t row,
+            std::size_t rows, const float* sums, std::size_t sums_stride) {
+  job.weight->table->finish(sums, sums_stride, rows, tokens,
+                            job.bias == nullptr ? nullptr : job.bias + row, job.accumulate,
+                            job.y + token * job.y_stride + row, job.y_stride);
 }
 
 void run_gemv(const Job& job, std::size_t group, std::size_t groups) {
@@ -67,7 +62,7 @@ void run_gemv(const Job& job, std::size_t group, std::size_t groups) {
   w.table->formats[static_cast<std::size_t>(w.dtype)].gemv(streams, groups, w.in_features,
                                                            job.x->records, sums);
   const std::size_t row = group * kGroupRows;
-  finish(job, 0, row, std::min(groups * kGroupRows, w.out_features - row), sums);
+  finish(job, 0, 1, row, std::min(groups * kGroupRows, w.out_features - row), sums, kGroupRows);
 }
 
 void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size_t token,
@@ -114,13 +109,9 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
       }
     }
   }
-  for (std::size_t g = 0; g < groups; ++g) {
-    const std::size_t row = (group + g) * kGroupRows;
-    const std::size_t rows = std::min(kGroupRows, w.out_features - row);
-    for (std::size_t t = 0; t < tokens; ++t) {
-      finish(job, token + t, row, rows, sums[g] + t * kGroupRows);
-    }
-  }
+  const std::size_t row = group * kGroupRows;
+  finish(job, token, tokens, row, std::min(groups * kGroupRows, w.out_features - row), sums[0],
+         sums_stride);
 }
 
 void run_rows(const Job& job, std::size_t row, std::size_t rows, std::size_t token,
@@ -137,7 +128,7 @@ void run_rows(const Job& job, std::size_t row, std::size_t rows, std::size_t tok
   for (std::size_t t = 0; t < tokens; ++t) {
     float column[kRowUnit];
     for (std::size_t r = 0; r < rows; ++r) column[r] = sums[r * tokens + t];
-    finish(job, token + t, row, rows, column);
+    finish(job, token + t, 1, row, rows, column, kGroupRows);
   }
 }
 
