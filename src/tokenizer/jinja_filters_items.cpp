@@ -172,7 +172,7 @@ Value filter_groupby(Runtime& runtime, const Value& value, Args& args) {
     }
     if (end == begin) group.push_back(items[order[end++]]);  // NaN, not even equal to itself
     const Value name = follow(runtime, group[0], key.paths[0], key.fallback);
-    groups.push_back(runtime.tuple({name, runtime.list(std::move(group))}));
+    groups.push_back(runtime.group(name, runtime.list(std::move(group))));
     begin = end;
   }
   return runtime.list(std::move(groups));

@@ -304,15 +304,16 @@ class BraceFormatter {
   std::string field(std::string_view field, int nesting) {
     const size_t colon = field.find(':');
     std::string_view name = field.substr(0, colon);
-    std::string spec;
-    if (colon != std::string_view::npos) spec = format(field.substr(colon + 1), nesting + 1);
     char conversion = 0;
     if (const size_t mark = name.rfind('!'); mark != std::string_view::npos) {
       if (mark + 2 != name.size()) runtime_.error("a conversion is one character after '!'");
       conversion = name[mark + 1];
       name = name.substr(0, mark);
     }
+    // Automatic numbers count the field before those inside of its format.
     Value value = lookup(name);
+    std::string spec;
+    if (colon != std::string_view::npos) spec = format(field.substr(colon + 1), nesting + 1);
     if (conversion == 's') value = runtime_.text(runtime_.str(value));
     if (conversion == 'r' || conversion == 'a') value = runtime_.text(runtime_.repr(value));
     return format_value(runtime_, value, spec);
@@ -445,7 +446,19 @@ std::string percent_format(Runtime& runtime, const std::string& format, const Va
         break;
       }
     }
-    spec.width = parse_number(runtime, format, at);
+    if (at < format.size() && format[at] == '*') {
+      ++at;
+      const Value& width = next();
+      if (!width.is_integral()) runtime.error("* wants int");
+      const Int wide = width.integer();
+      if (wide > Int{max_width} || wide < -Int{max_width}) {
+        runtime.limit_error("a format wider than {} characters", max_width);
+      }
+      if (wide < 0) spec.align = '<';
+      spec.width = static_cast<size_t>(wide < 0 ? -wide : wide);
+    } else {
+      spec.width = parse_number(runtime, format, at);
+    }
     if (at < format.size() && format[at] == '.') {
       ++at;
       spec.precision = parse_number(runtime, format, at);

@@ -598,6 +598,10 @@ std::span<const Method> methods_of(const Value& object) {
 }  // namespace
 
 std::optional<Value> method(Runtime& runtime, const Value& object, std::string_view name) {
+  if (object.is_sequence() && object.sequence().is_group) {
+    if (name == "grouper") return object.sequence().items[0];
+    if (name == "list") return object.sequence().items[1];
+  }
   for (const Method& candidate : methods_of(object)) {
     if (candidate.name == name) {
       return runtime.make<BoundMethod>({&object, 1}, object, candidate.name, candidate.body);

@@ -175,11 +175,16 @@ StmtPtr Parser::parse_if() {
 StmtPtr Parser::parse_for() {
   StmtPtr stmt = make_stmt(Stmt::Kind::For, next().line);
   stmt->target = assign_target(false, "in");
+  stmt->id = intern("loop");
+  const auto is_loop = [&](const ExprPtr& item) { return item->id == stmt->id; };
+  if ((stmt->target->kind == Expr::Kind::Name && is_loop(stmt->target)) ||
+      std::any_of(stmt->target->items.begin(), stmt->target->items.end(), is_loop)) {
+    error("can't assign to the special variable 'loop' in a for-loop");
+  }
   expect_name("in");
   stmt->expr = tuple(false, "recursive", false);
   if (skip_name("if")) stmt->test = expression();
   stmt->recursive = skip_name("recursive");
-  stmt->id = intern("loop");
   ++loops_;
   stmt->body = block({"endfor", "else"}, "for");
   --loops_;

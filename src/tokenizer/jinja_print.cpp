@@ -65,8 +65,7 @@ void append_json_string(std::string& out, const std::string& s, bool ensure_asci
         break;
       default:
         if (c.value < 0x20 || (ensure_ascii && c.value >= 0x7F && c.value < 0x10000)) {
-          // json.dumps leaves DEL alone: it is ASCII.
-          out += c.value == 0x7F ? std::string(1, '\x7F') : fmt::format("\\u{:04x}", c.value);
+          out += fmt::format("\\u{:04x}", c.value);
         } else if (ensure_ascii && c.value >= 0x10000) {
           const uint32_t v = c.value - 0x10000;
           out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 | v >> 10, 0xDC00 | (v & 0x3FF));

@@ -45,6 +45,13 @@ Value Runtime::list(std::vector<Value> items, Sequence::Form form) {
   return Value(std::shared_ptr<const Sequence>(std::move(sequence)));
 }
 
+Value Runtime::group(Value grouper, Value items) {
+  const Value pair = tuple({std::move(grouper), std::move(items)});
+  auto named = std::make_shared<Sequence>(pair.sequence());
+  named->is_group = true;
+  return Value(std::shared_ptr<const Sequence>(std::move(named)));
+}
+
 Value Runtime::iterator(std::vector<Value> items, const char* type_name) {
   charge(1 + items.size() / 8);
   allocate(sizeof(Sequence) + items.size() * sizeof(Value));

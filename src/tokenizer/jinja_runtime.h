@@ -63,6 +63,7 @@ class Runtime {
   Value text(std::string s, bool safe = false);
   Value list(std::vector<Value> items, Sequence::Form form = Sequence::Form::List);
   Value tuple(std::vector<Value> items) { return list(std::move(items), Sequence::Form::Tuple); }
+  Value group(Value grouper, Value items);  // one of groupby's
   Value iterator(std::vector<Value> items, const char* type_name);
   /// `items` may hold equal keys; the last value of each wins, at the first one's place.
   Value dict(std::vector<std::pair<Value, Value>> items);

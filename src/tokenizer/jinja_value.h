@@ -125,6 +125,7 @@ struct Sequence {
   std::vector<Value> items;
   mutable size_t next = 0;     // Iterator: the first item not consumed yet
   const char* type_name = "";  // Iterator: Python's name of its type
+  bool is_group = false;       // Tuple: of groupby, with the names "grouper" and "list"
   Int range[3] = {0, 0, 1};    // Range: start, stop, step
 
   /// Python gives it len(), indices and a truth value; an Iterator has none of them.
