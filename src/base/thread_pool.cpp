@@ -16,6 +16,7 @@ namespace {
 // About 50 microseconds of pauses: longer than the gap between two loops of one token, far shorter
 // than a scheduler's slice.
 constexpr int kSpins = 1000;
+constexpr std::uint32_t kClosed = 0xFFFFFFFFU;  // in place of the next chunk: none to take
 
 void pause() {
 #if defined(__x86_64__)
@@ -57,13 +58,16 @@ void ThreadPool::run(std::size_t chunks, Body body) {
     return;
   }
   std::lock_guard lock(caller_);
-  body_ = &body;
   const auto count = checked_cast<std::uint32_t>(chunks, "parallel loop's chunks");
-  chunks_.store(count, std::memory_order_relaxed);
+  const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  // First of all nobody may claim: a late worker of the last loop that sees the new number of
+  // chunks beside the old claim would take a chunk that is not its own.
+  claim_.store(std::uint64_t{epoch} << 32 | kClosed);
+  body_ = &body;
+  chunks_.store(count, std::memory_order_release);
   error_ = nullptr;
   error_set_.clear();
   done_.store(0, std::memory_order_relaxed);
-  const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   claim_.store(std::uint64_t{epoch} << 32, std::memory_order_release);
   epoch_.store(epoch);
   if (sleepers_.load() > 0) epoch_.notify_all();
@@ -88,7 +92,7 @@ void ThreadPool::work(std::uint32_t epoch, unsigned worker) {
     // not see start, and a loop cannot end while a chunk of it is claimed but not done.
     if (static_cast<std::uint32_t>(claim >> 32) != epoch) return;
     const auto chunk = static_cast<std::uint32_t>(claim);
-    if (chunk >= chunks_.load(std::memory_order_relaxed)) return;
+    if (chunk >= chunks_.load(std::memory_order_acquire)) return;
     if (!claim_.compare_exchange_weak(claim, claim + 1, std::memory_order_acq_rel,
                                       std::memory_order_acquire)) {
       continue;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <stdexcept>
 #include <thread>
@@ -29,6 +30,17 @@ TEST(ThreadPool, ManyShortLoopsDoNotLoseChunks) {
     pool.run(5, [&](std::size_t chunk, unsigned) { sum.fetch_add(chunk); });
   }
   EXPECT_EQ(sum.load(), 20000U * 10U);
+}
+
+TEST(ThreadPool, AWorkerLateFromAShortLoopTakesNoChunkOfALongerOne) {
+  // A worker that has seen the short loop's last claim must not take it for a chunk of the next.
+  ThreadPool pool(4);
+  std::array<std::atomic<int>, 64> hits{};
+  for (int loop = 0; loop < 20000; ++loop) {
+    pool.run(2, [](std::size_t, unsigned) {});
+    pool.run(hits.size(), [&](std::size_t chunk, unsigned) { hits[chunk].fetch_add(1); });
+    for (auto& hit : hits) ASSERT_EQ(hit.exchange(0), 1) << "loop " << loop;
+  }
 }
 
 TEST(ThreadPool, RethrowsTheBodysExceptionAndStaysUsable) {
