@@ -5,11 +5,12 @@
 // else is Error(Unsupported) that names it, because a near miss gives plausible but wrong ids.
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "tokenizer/bpe.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_file.h"
 
 namespace fathom {
 namespace {
@@ -77,8 +78,8 @@ const std::vector<KnownPreTokenizer>& known_pre_tokenizers() {
 
 class Reader {
  public:
-  Reader(const Json& file, const Json& config, std::string_view origin)
-      : file_(file), config_(config), origin_(origin) {}
+  Reader(const TokenizerFile& tables, const Json& config, std::string_view origin)
+      : tables_(tables), file_(tables.rest), config_(config), origin_(origin) {}
 
   TokenizerSpec read();
 
@@ -100,22 +101,24 @@ class Reader {
   TokenId token_id(const Json& value, std::string_view what) const;
   std::vector<const Json*> steps(const char* key, const char* list) const;
 
-  void read_vocabulary(const Json& model);
+  void read_vocabulary();
   void read_added();
   void read_normaliser();
   void read_pre_tokenizer();
   void read_metaspace(const Json& step);
-  void read_merges(const Json& model);
+  void read_merges();
   void read_post_processor();
   void read_config();
   std::optional<TokenId> find(std::string_view piece) const;
 
+  const TokenizerFile& tables_;
   const Json& file_;
   const Json& config_;
   const std::string origin_;
   TokenizerSpec spec_;
-  std::vector<bool> present_;                               // [vocab_size]
-  std::unordered_map<std::string_view, std::int32_t> ids_;  // keys view spec_.pieces
+  std::vector<bool> present_;  // [vocab_size]
+  StringTable table_;          // spec_.pieces again, as ids_ wants them
+  std::optional<PieceIndex> ids_;
 };
 
 const Json* Reader::field(const Json& object, const char* key) {
@@ -169,29 +172,31 @@ std::vector<const Json*> Reader::steps(const char* key, const char* list) const 
 }
 
 std::optional<TokenId> Reader::find(std::string_view piece) const {
-  const auto found = ids_.find(piece);
-  if (found == ids_.end()) return std::nullopt;
-  return static_cast<TokenId>(found->second);
+  const std::uint32_t id = ids_->find(piece);
+  if (id == kNoSymbol) return std::nullopt;
+  return static_cast<TokenId>(id);
 }
 
-void Reader::read_vocabulary(const Json& model) {
-  const Json* vocab = field(model, "vocab");
-  if (vocab == nullptr || !vocab->is_object()) corrupt("'model.vocab' is not an object");
+void Reader::read_vocabulary() {
+  if (!tables_.has_vocab) corrupt("there is no object 'model.vocab'");
   const Json* added = field(file_, "added_tokens");
   if (added != nullptr && !added->is_array()) corrupt("'added_tokens' is not an array");
 
   std::size_t size = 0;
-  const auto cover = [&](TokenId id) {
-    size = std::max(size, static_cast<std::size_t>(value(id)) + 1);
-  };
-  for (const auto& [piece, id] : vocab->items()) cover(token_id(id, "a token"));
-  std::size_t count = vocab->size();
+  for (std::size_t i = 0; i < tables_.ids.size(); ++i) {
+    const std::int64_t id = tables_.ids[i];
+    if (id < 0 || id >= static_cast<std::int64_t>(kMostTokens)) {
+      corrupt("the id of token '{}' is not in 0 to {}", tables_.pieces[i], kMostTokens - 1);
+    }
+    size = std::max(size, static_cast<std::size_t>(id) + 1);
+  }
+  std::size_t count = tables_.ids.size();
   if (added != nullptr) {
     count += added->size();
     for (const Json& token : *added) {
       const Json* id = field(token, "id");
       if (id == nullptr) corrupt("an added token has no id");
-      cover(token_id(*id, "an added token"));
+      size = std::max(size, static_cast<std::size_t>(value(token_id(*id, "an added token"))) + 1);
     }
   }
   // Ids may have holes, but a few tokens must not claim gigabytes of table.
@@ -201,14 +206,14 @@ void Reader::read_vocabulary(const Json& model) {
   spec_.pieces.resize(size);
   spec_.types.assign(size, TokenType::Unused);
   present_.assign(size, false);
-  for (const auto& [piece, id] : vocab->items()) {
-    const auto index = static_cast<std::size_t>(id.get<std::int32_t>());
-    if (present_[index]) {
-      corrupt("tokens '{}' and '{}' have the same id {}", spec_.pieces[index], piece, index);
+  for (std::size_t i = 0; i < tables_.ids.size(); ++i) {
+    const auto id = static_cast<std::size_t>(tables_.ids[i]);
+    if (present_[id]) {
+      corrupt("tokens '{}' and '{}' have the same id {}", spec_.pieces[id], tables_.pieces[i], id);
     }
-    present_[index] = true;
-    spec_.pieces[index] = piece;
-    spec_.types[index] = TokenType::Normal;
+    present_[id] = true;
+    spec_.pieces[id] = tables_.pieces[i];
+    spec_.types[id] = TokenType::Normal;
   }
 }
 
@@ -321,27 +326,16 @@ void Reader::read_pre_tokenizer() {
               field(file_, "pre_tokenizer") ? file_["pre_tokenizer"].dump() : "null");
 }
 
-void Reader::read_merges(const Json& model) {
-  const Json* merges = field(model, "merges");
-  if (merges == nullptr || !merges->is_array()) corrupt("'model.merges' is not an array");
-  spec_.merges.reserve(merges->size());
-  for (const Json& merge : *merges) {
-    std::optional<TokenId> left, right;
-    if (merge.is_string()) {
-      const auto& pair = merge.get_ref<const std::string&>();
-      const std::size_t space = pair.find(' ');
-      if (space != std::string::npos) {
-        left = find(std::string_view(pair).substr(0, space));
-        right = find(std::string_view(pair).substr(space + 1));
-      }
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-               merge[1].is_string()) {
-      left = find(merge[0].get_ref<const std::string&>());
-      right = find(merge[1].get_ref<const std::string&>());
-    }
+void Reader::read_merges() {
+  if (!tables_.has_merges) corrupt("there is no array 'model.merges'");
+  const StringTable& sides = tables_.merge_sides;
+  spec_.merges.reserve(sides.size() / 2);
+  for (std::size_t i = 0; i + 1 < sides.size(); i += 2) {
+    const std::optional<TokenId> left = find(sides[i]);
+    const std::optional<TokenId> right = find(sides[i + 1]);
     if (!left || !right) {
-      corrupt("merge {} is not two tokens of the vocabulary: {:.80}", spec_.merges.size(),
-              merge.dump(-1, ' ', false, Json::error_handler_t::replace));
+      corrupt("merge {} is of '{:.40}' and '{:.40}', which are not both tokens", i / 2, sides[i],
+              sides[i + 1]);
     }
     spec_.merges.emplace_back(*left, *right);
   }
@@ -398,7 +392,7 @@ TokenizerSpec Reader::read() {
   const Json* model = field(file_, "model");
   if (model == nullptr || !model->is_object()) corrupt("there is no 'model'");
   const std::string type = text(*model, "type");
-  if (type != "BPE" && !(type.empty() && field(*model, "merges") != nullptr)) {
+  if (type != "BPE" && !(type.empty() && tables_.has_merges)) {
     unsupported("the model type '{}'", type);
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -407,15 +401,16 @@ TokenizerSpec Reader::read() {
   if (const Json* dropout = field(*model, "dropout"); dropout != nullptr && *dropout != 0) {
     unsupported("a dropout of {}", dropout->dump());
   }
-  read_vocabulary(*model);
+  read_vocabulary();
   read_added();
-  ids_.reserve(spec_.pieces.size());
-  for (std::size_t id = 0; id < spec_.pieces.size(); ++id) {
-    if (present_[id]) ids_.emplace(spec_.pieces[id], static_cast<std::int32_t>(id));
+  for (const std::string& piece : spec_.pieces) table_.push_back(piece);
+  ids_.emplace(table_);
+  for (std::uint32_t id = 0; id < table_.size(); ++id) {
+    if (present_[id]) ids_->insert(id);
   }
   read_normaliser();
   read_pre_tokenizer();
-  read_merges(*model);
+  read_merges();
   spec_.ignore_merges = flag(*model, "ignore_merges", false);
   spec_.byte_fallback = flag(*model, "byte_fallback", false);
   spec_.fuse_unknown = flag(*model, "fuse_unk", false);
@@ -437,29 +432,20 @@ TokenizerSpec Reader::read() {
   return std::move(spec_);
 }
 
-Json parse(std::string_view content, std::string_view origin) {
-  try {
-    Json json = Json::parse(content);
-    require(json.is_object(), ErrorCode::Corrupt, "{}: not a JSON object", origin);
-    return json;
-  } catch (const Json::exception& e) {
-    fail(ErrorCode::Corrupt, "{}: not valid JSON: {}", origin, e.what());
-  }
-}
-
 }  // namespace
 
 TokenizerSpec parse_tokenizer_json(std::string_view tokenizer_json,
                                    std::string_view tokenizer_config_json,
                                    std::string_view origin) {
-  const Json file = parse(tokenizer_json, origin);
-  const Json config = tokenizer_config_json.empty()
-                          ? Json::object()
-                          : parse(tokenizer_config_json, "tokenizer_config.json");
+  const TokenizerFile file = parse_tokenizer_file(tokenizer_json, origin);
+  Json config = Json::object();
   try {
+    if (!tokenizer_config_json.empty()) config = Json::parse(tokenizer_config_json);
+    require(config.is_object(), ErrorCode::Corrupt,
+            "{}: the tokenizer_config.json beside it is not a JSON object", origin);
     return Reader(file, config, origin).read();
-  } catch (const Json::exception& e) {  // a field of a shape that no check above foresaw
-    fail(ErrorCode::Corrupt, "{}: {}", origin, e.what());
+  } catch (const Json::exception& e) {  // bad JSON, or a shape that no check above foresaw
+    fail(ErrorCode::Corrupt, "{}, with its tokenizer_config.json: {}", origin, e.what());
   }
 }
 
