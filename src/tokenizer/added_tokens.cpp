@@ -3,13 +3,10 @@
 
 #include <algorithm>
 
-#include "base/error.h"
 #include "tokenizer/unicode.h"
 
 namespace fathom {
 namespace {
-
-constexpr std::size_t kLongestPattern = 1024;
 
 bool has_class(const unicode::Char& c, unicode::Class bit) {
   return c.length != 0 && (unicode::classes()[c.code_point] & bit) != 0;
@@ -63,9 +60,6 @@ std::uint32_t AddedTokenMatcher::child(std::uint32_t node, char byte) const {
 }
 
 void AddedTokenMatcher::add(std::string_view pattern, const AddedToken& token) {
-  require(pattern.size() <= kLongestPattern, ErrorCode::ResourceLimit,
-          "added token {} has {} bytes; more than {} is not supported", value(token.id),
-          pattern.size(), kLongestPattern);
   if (pattern.empty()) return;
   std::uint32_t node = 0;
   for (const char byte : pattern) {
@@ -103,21 +97,21 @@ void AddedTokenMatcher::split(std::string_view text, bool parse_special,
     }
     // A match that does not count is stepped over as a whole, as Hugging Face does: what begins
     // inside it is not found either.
-    std::size_t begin = at;
+    const std::size_t begin = at;
     std::size_t end = at + match.length;
     at = end;
     const AddedToken& token = *match.token;
     if (token.special && !parse_special) continue;
     if (token.single_word && !stands_alone(text.substr(0, begin), text.substr(end))) continue;
-    begin = std::max(begin, plain);  // the token before may have swallowed space up to here
-    if (token.lstrip) {
-      begin = plain + without_trailing_space(text.substr(plain, begin - plain)).size();
+    // The token before may have swallowed white space that belongs to this one too.
+    if (begin > plain) {
+      std::string_view before = text.substr(plain, begin - plain);
+      if (token.lstrip) before = without_trailing_space(before);
+      if (!before.empty()) out.push_back({before, nullptr});
     }
     if (token.rstrip) end += leading_space(text.substr(end));
-    if (begin > plain) out.push_back({text.substr(plain, begin - plain), nullptr});
     out.push_back({text.substr(begin, end - begin), &token});
     plain = end;
-    at = std::max(at, plain);
   }
   if (plain < text.size()) out.push_back({text.substr(plain), nullptr});
 }

@@ -12,7 +12,7 @@
 
 namespace fathom {
 
-/// A stretch of text: plain (no token) or the text of one added token with the white space that it
+/// A stretch of text: plain (no token) or one added token with the white space after it that it
 /// swallows.
 struct Segment {
   std::string_view text;
@@ -21,14 +21,13 @@ struct Segment {
 
 class AddedTokenMatcher {
  public:
-  /// `pattern` is what to look for, `token` lives as long as this. Throws Error(ResourceLimit) for
-  /// a pattern over 1024 bytes: that bound is what makes matching linear. Empty patterns are
-  /// ignored.
+  /// `pattern` is what to look for, `token` lives as long as this. Matching takes time in
+  /// proportion to the longest pattern, so the caller bounds it. Empty patterns are ignored.
   void add(std::string_view pattern, const AddedToken& token);
   bool empty() const { return nodes_.size() == 1; }
 
-  /// Appends the segments of `text` in order; joined they are `text`. Without `parse_special`, a
-  /// special token found is plain text.
+  /// Appends the segments of `text` in order. Without `parse_special`, a special token found is
+  /// plain text.
   void split(std::string_view text, bool parse_special, std::vector<Segment>& out) const;
 
  private:

@@ -19,6 +19,7 @@ namespace {
 constexpr std::string_view kSpaceSign = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 constexpr std::size_t kMostTokens = std::size_t{64} << 20;
 constexpr std::size_t kLongestPiece = std::size_t{16} << 20;
+constexpr std::size_t kLongestAdded = 1024;  // bounds the time to look for added tokens
 constexpr std::size_t kLongestText = std::size_t{1} << 30;  // positions in a word are 32 bits
 
 // Control tokens that end a turn or a text in the models that Fathom runs; files list only one.
@@ -127,7 +128,12 @@ void Tokenizer::Impl::check_spec() const {
   if (spec.unk) check_id(*spec.unk, "unknown");
   if (spec.pad) check_id(*spec.pad, "padding");
   for (const TokenId id : spec.end_of_generation) check_id(id, "end-of-generation");
-  for (const AddedToken& token : spec.added) check_id(token.id, "added");
+  for (const AddedToken& token : spec.added) {
+    check_id(token.id, "added");
+    require(token.content.size() <= kLongestAdded, ErrorCode::ResourceLimit,
+            "{}: added token {} has {} bytes; more than {} are not supported", spec.origin,
+            value(token.id), token.content.size(), kLongestAdded);
+  }
   require(!spec.add_bos || spec.bos, ErrorCode::Corrupt,
           "{}: a bos token is to be added, but none is named", spec.origin);
   require(!spec.add_eos || spec.eos, ErrorCode::Corrupt,
