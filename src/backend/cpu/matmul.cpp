@@ -29,7 +29,7 @@ PackedMatrix PackedMatrix::pack(const TensorView& weight, Precision precision, C
   impl->table = &matmul_table(level);
   impl->format = packed_format(weight.dtype);
   if (impl->packed()) {
-    impl->owned = pack_weights(weight, pool);
+    impl->owned = pack_weights(weight, level, pool);
     impl->data = impl->owned.data();
     impl->stride = packed_group_bytes(impl->format, impl->in_features);
   } else {

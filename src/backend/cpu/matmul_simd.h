@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "backend/cpu/matmul_table.h"
+#include "backend/cpu/pack_simd.h"
 #include "backend/cpu/packed_layout.h"
 #include "backend/cpu/vector_math.h"
 
@@ -390,15 +391,14 @@ struct MatmulKernels {
     } else if constexpr (D == DType::BF16) {
       return S::brain(p);
     } else {
-      // E4M3's exponent has bias 7: moved to F32's place it reads 2^-120 times too small, and
-      // subnormals become F32 subnormals, which the product makes right too.
+      // As F16, whose exponent has one bit more, E4M3 reads 2^8 times too small; F16's subnormals
+      // convert at full speed, which F32's would not. The code of 480 is NaN.
       const I code = S::bytes(p);
-      const I magnitude = S::bit_and(code, S::all_words(0x7F));
-      const F value =
-          S::mul(S::from_bits(S::left(magnitude, 20)), S::from_bits(S::all_words(247U << 23)));
-      const I bits =
-          S::where_equal(magnitude, S::all_words(0x7F), S::all_words(0x7FC00000U), S::bits(value));
-      return S::from_bits(S::bit_or(bits, S::left(S::bit_and(code, S::all_words(0x80)), 24)));
+      const I magnitude = S::left(S::bit_and(code, S::all_words(0x7F)), 7);
+      const I sign = S::left(S::bit_and(code, S::all_words(0x80)), 8);
+      const F value = S::mul(S::half_words(S::bit_or(magnitude, sign)), S::all(256.0F));
+      return S::from_bits(S::where_equal(magnitude, S::all_words(0x7F << 7),
+                                         S::all_words(0x7FC00000U), S::bits(value)));
     }
   }
 
@@ -561,23 +561,24 @@ struct MatmulKernels {
 
   // ---- the table ----------------------------------------------------------------------------
 
-  template <DType D>
+  template <typename Block>
   static constexpr MatmulTable::Format format() {
+    constexpr DType D = Block::kType;
     constexpr PackedFormat f = packed_format(D);
-    return {&gemv<D>, &unpack<D>, &dequantise<D>,
+    return {&PackKernels<S>::template pack_group<Block>, &gemv<D>, &unpack<D>, &dequantise<D>,
             &multiply<CodeKind{f.bits, f.zero, f.sub, f.min}>};
   }
 
-  template <DType... Formats>
+  template <typename... Blocks>
   static constexpr void set_formats(MatmulTable& table) {
-    ((table.formats[static_cast<std::size_t>(Formats)] = format<Formats>()), ...);
+    ((table.formats[static_cast<std::size_t>(Blocks::kType)] = format<Blocks>()), ...);
   }
 
   static constexpr MatmulTable table() {
     MatmulTable t{};
     t.name = S::kName;
-    set_formats<DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q2_K,
-                DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K>(t);
+    set_formats<BlockQ8_0, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ2_K, BlockQ3_K,
+                BlockQ4_K, BlockQ5_K, BlockQ6_K>(t);
     t.multiply_f32 = &multiply_f32;
     t.dot_rows[static_cast<std::size_t>(DType::F32)] = &dot_rows<DType::F32>;
     t.dot_rows[static_cast<std::size_t>(DType::F16)] = &dot_rows<DType::F16>;

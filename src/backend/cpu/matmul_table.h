@@ -20,6 +20,9 @@ struct MatmulTable {
 
   /// Kernels of one packed format.
   struct Format {
+    /// Packs `count` (at most 16) stored rows, row_bytes apart, into a group.
+    void (*pack)(const std::byte* rows, std::size_t row_bytes, std::size_t count,
+                 std::size_t features, std::byte* group);
     /// out[r, 16] = group r times one token, for `groups` (at most 4) streams read side by side.
     /// features: a multiple of 32. activations: ceil(features / 256) records.
     void (*gemv)(const std::byte* const* groups, std::size_t count, std::size_t features,

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "backend/cpu/packed_layout.h"
+#include "base/cpu_features.h"
 #include "base/thread_pool.h"
 #include "tensor/tensor_view.h"
 
@@ -32,6 +33,6 @@ inline std::size_t packed_group_bytes(const PackedFormat& format, std::size_t fe
 }
 
 /// Packs a rank-2 tensor whose type has a packed_format(). Parallel over groups of 16 rows.
-WeightBuffer pack_weights(const TensorView& weight, ThreadPool& pool);
+WeightBuffer pack_weights(const TensorView& weight, CpuLevel level, ThreadPool& pool);
 
 }  // namespace fathom::cpu

@@ -92,6 +92,11 @@ struct Avx2 {
   static I round(F x) { return _mm256_cvtps_epi32(x); }
   static I bits(F x) { return _mm256_castps_si256(x); }
   static F from_bits(I x) { return _mm256_castsi256_ps(x); }
+  static F half_words(I x) {
+    const __m128i halves =
+        _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    return _mm256_cvtph_ps(halves);
+  }
   static I where_equal(I a, I b, I yes, I no) {
     return _mm256_blendv_epi8(no, yes, _mm256_cmpeq_epi32(a, b));
   }

@@ -110,6 +110,8 @@ struct Avx512 {
   static I round(F x) { return _mm512_cvtps_epi32(x); }
   static I bits(F x) { return _mm512_castps_si512(x); }
   static F from_bits(I x) { return _mm512_castsi512_ps(x); }
+  /// The low half of each lane, as F16.
+  static F half_words(I x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
   /// `yes` where a == b.
   static I where_equal(I a, I b, I yes, I no) {
     return _mm512_mask_blend_epi32(_mm512_cmpeq_epi32_mask(a, b), no, yes);

@@ -67,6 +67,8 @@ struct Scalar {
   }
   static I bits(F x) { return std::bit_cast<I>(x); }
   static F from_bits(I x) { return std::bit_cast<F>(x); }
+  /// The low half of each lane, as F16.
+  static F half_words(I x) { return f16_to_f32(static_cast<std::uint16_t>(x)); }
   static I where_equal(I a, I b, I yes, I no) { return a == b ? yes : no; }
   static I max_words(I a, I b) { return a > b ? a : b; }
   static std::uint32_t max_word(I x) { return x; }
