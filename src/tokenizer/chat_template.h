@@ -23,8 +23,8 @@ struct TemplateLimits {
   size_t max_steps = 20'000'000;  // visited nodes and items; 64 bytes of scanned text are one
   size_t max_depth = 500;         // nesting of syntax, of values, and of calls in calls
   size_t max_output_bytes = size_t{64} << 20;
-  size_t max_allocated_bytes = size_t{1} << 30;  // all values made during a rendering
-  size_t max_range = 100'000;                    // items of range(); jinja2's sandbox has the same
+  size_t max_allocated_bytes = size_t{256} << 20;  // all values made during a rendering
+  size_t max_range = 100'000;  // items of range(); jinja2's sandbox has the same
 };
 
 /// One conversation to render: views of JSON that must outlive the call. Each member reaches the

@@ -178,7 +178,9 @@ Value negate(Runtime& runtime, const Value& value);
 // jinja_format.cpp
 std::string percent_format(Runtime& runtime, const std::string& format, const Value& args);
 std::string brace_format(Runtime& runtime, const std::string& format, Args& args);
-/// time.strftime of a UTC or local broken-down time; see ChatTemplate for `now`.
+
+// jinja_time.cpp
+/// strftime of `now`, a text "YYYY-MM-DD HH:MM:SS".
 std::string format_time(Runtime& runtime, const std::string& format, const Value& now);
 
 // jinja_methods.cpp: the method `name` of `object`, or nothing if it has none.
