@@ -110,7 +110,7 @@ class Transfer {
         one_request();
       } catch (const TransientError& error) {
         if (writer_->size() > before) attempt = 0;
-        if (attempt >= http_.options().retries) {
+        if (attempt >= error.retries(http_.options())) {
           fail(ErrorCode::Network, "{} (gave up after {} tries; the same command resumes it)",
                error.what(), attempt + 1);
         }

@@ -134,6 +134,12 @@ bool is_transient(CURLcode code) {
   }
 }
 
+/// False when not even a connection came about.
+bool was_reached(CURLcode code) {
+  return code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY &&
+         code != CURLE_COULDNT_CONNECT;
+}
+
 void global_init() {
   static std::once_flag once;
   std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
@@ -278,7 +284,7 @@ HttpResponse HttpClient::request(const HttpRequest& request, const BodySink& sin
       throw_if_cancelled(cancelled_);
       const char* reason = impl_->error[0] != '\0' ? impl_->error : curl_easy_strerror(code);
       const std::string message = fmt::format("{}: {}", redacted_url(url), reason);
-      if (is_transient(code)) throw TransientError(message, milliseconds{0});
+      if (is_transient(code)) throw TransientError(message, milliseconds{0}, was_reached(code));
       fail(ErrorCode::Network, "{}", message);
     }
     long status = 0;
@@ -342,7 +348,7 @@ std::pair<HttpResponse, std::string> HttpClient::fetch(
       throw_if_transient(response);
       return {std::move(response), std::move(body)};
     } catch (const TransientError& error) {
-      if (attempt >= options_.retries) throw;
+      if (attempt >= error.retries(options_)) throw;
       if (notice) notice(fmt::format("{}; trying again", error.what()));
       back_off(options_, attempt, error.retry_after(), cancelled_);
     }

@@ -1,6 +1,7 @@
 // HTTP as the store uses it: verified TLS, redirects by policy, credentials that stay at home.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -21,13 +22,20 @@ namespace fathom {
 /// A failure that may go away: a lost connection, a timeout, 408, 429 or 5xx.
 class TransientError : public Error {
  public:
-  TransientError(const std::string& message, std::chrono::milliseconds retry_after)
-      : Error(ErrorCode::Network, message), retry_after_(retry_after) {}
+  TransientError(const std::string& message, std::chrono::milliseconds retry_after,
+                 bool reached = true)
+      : Error(ErrorCode::Network, message), retry_after_(retry_after), reached_(reached) {}
   /// What the server asked for (Retry-After); zero when it did not.
   std::chrono::milliseconds retry_after() const { return retry_after_; }
+  /// How often to try again: not long if there was no server at all, for then this machine is
+  /// probably offline, and a person waits.
+  int retries(const NetworkOptions& options) const {
+    return reached_ ? options.retries : std::min(options.retries, 1);
+  }
 
  private:
   std::chrono::milliseconds retry_after_;
+  bool reached_;
 };
 
 struct HttpRequest {

