@@ -14,7 +14,8 @@ namespace fathom {
 namespace {
 
 constexpr std::size_t kConfigBytes = 4u << 20;
-constexpr std::size_t kIndexBytes = 32u << 20;  // DeepSeek-V3's is 9 MB
+constexpr std::size_t kIndexBytes = 16u << 20;  // DeepSeek-V3's is 9 MB, for 92,000 tensors
+constexpr std::size_t kIndexTensors = 256u << 10;
 constexpr std::size_t kMaxShards = 10'000;
 
 /// Reads "weight_map" of an index: tensor name -> file name. Everything else is passed over.
@@ -34,8 +35,8 @@ class IndexSax final : public nlohmann::json_sax<nlohmann::json> {
   bool binary(binary_t&) override { return other(); }
   bool string(string_t& value) override {
     if (!in_map()) return other();
-    require(++count_ <= 16 * SafetensorsLimits::kTensors, ErrorCode::ResourceLimit,
-            "{}: too many tensors", path_);
+    require(++count_ <= kIndexTensors, ErrorCode::ResourceLimit, "{}: more than {} tensors", path_,
+            kIndexTensors);
     require(files.size() <= kMaxShards, ErrorCode::ResourceLimit, "{}: more than {} files", path_,
             kMaxShards);
     files[value].push_back(key_);

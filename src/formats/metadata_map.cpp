@@ -31,7 +31,7 @@ void MetadataMap::set_strings(std::string key, std::vector<std::string> values) 
 }
 
 namespace {
-constexpr std::size_t kMaxItems = 1u << 20;  // values in one file
+constexpr std::size_t kMaxItems = 256u << 10;  // values in one file
 }
 
 /// Flattens as it reads: an object extends the key with a dot; an array is gathered until it ends,

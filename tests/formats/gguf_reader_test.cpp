@@ -204,6 +204,20 @@ TEST(GgufSplit, RefusesAnotherNumberOfTensorsThanTheSetClaims) {
               HasSubstr("split.tensors.count is 3"));
 }
 
+TEST(GgufSplit, RefusesAFileThatIsALinkOutOfTheFolder) {
+  const ScratchFolder outside;
+  const auto second = outside.write("other.gguf", shard(1, 2, 2).str());
+  const ScratchFolder folder;
+  const auto first = folder.write("m-00001-of-00002.gguf", shard(0, 2, 2).str());
+  const auto link = folder.path() / "m-00002-of-00002.gguf";
+  std::filesystem::create_symlink(second, link);
+  EXPECT_THAT(error_of([&] { open_checkpoint(first); }).message,
+              HasSubstr("leads out of its folder"));
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink(link, link);  // to itself
+  EXPECT_EQ(error_of([&] { open_checkpoint(first); }).code, ErrorCode::NotFound);
+}
+
 TEST(GgufSplit, PointsToTheFirstFileWhenAnotherIsOpened) {
   const ScratchFolder folder;
   folder.write("m-00001-of-00002.gguf", shard(0, 2, 2).str());

@@ -236,6 +236,27 @@ TEST(HostileIndex, IsRefusedWhenItContradictsItself) {
   EXPECT_THAT(with(R"({"weight_map":{"a")"), HasSubstr("not JSON"));
 }
 
+std::string repeated(const std::string& head, const std::string& item, std::size_t bytes) {
+  std::string text = head;
+  while (text.size() < bytes) text += item;
+  return text;
+}
+
+TEST(HostileIndex, IsRefusedInLittleMemory) {
+  const ScratchFolder folder;
+  folder.write("config.json", "{}");
+  folder.write("model.safetensors.index.json",
+               repeated("{\"weight_map\":{", "\"a\":\"b.safetensors\",", 15u << 20));
+  const auto refuse = [&] {
+    EXPECT_NE(error_of([&] { open_checkpoint(folder.path()); }).code, ErrorCode::Internal);
+  };
+  EXPECT_LT(peak_mib_of(refuse), 64);
+  folder.write("config.json", repeated("{\"a\":[", "\"\",", 3u << 20));
+  EXPECT_LT(peak_mib_of(refuse), 64);
+  folder.write("config.json", repeated("{", "\"\":", 3u << 20));
+  EXPECT_LT(peak_mib_of(refuse), 64);
+}
+
 TEST(HostileIndex, NoticesAShardThatChangesAfterOpening) {
   const ScratchFolder folder;
   folder.write("config.json", "{}");
