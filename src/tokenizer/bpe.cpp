@@ -13,7 +13,6 @@
 namespace fathom {
 namespace {
 
-constexpr std::string_view kSpaceSign = "\xE2\x96\x81";    // U+2581, SentencePiece's space
 constexpr std::uint64_t kMultiplier = 0x9E3779B97F4A7C15;  // 2^64 / golden ratio
 
 // Words up to this many symbols are merged by looking for the best pair again after each merge,

@@ -79,7 +79,6 @@ class PieceIndex {
   };
   const StringTable* pieces_;
   std::vector<Slot> slots_;
-  std::size_t mask_;
 };
 
 /// The merger. Thread-safe once built.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <unordered_map>
 
 namespace fathom::unicode {
@@ -88,15 +89,19 @@ const NormalForms& normal_forms() {
 struct Mark {
   char32_t code_point;
   std::uint8_t combining_class;
+  std::uint32_t order;  // among the decomposed characters: keeps the sorting stable
 };
 
 void decompose_into(char32_t c, std::vector<Mark>& out) {
+  const auto put = [&out](char32_t part, std::uint8_t combining_class) {
+    out.push_back({part, combining_class, static_cast<std::uint32_t>(out.size())});
+  };
   const NormalForms& forms = normal_forms();
   if (c >= kHangulS && c < kHangulS + kHangulSCount) {
     const char32_t s = c - kHangulS;
-    out.push_back({kHangulL + s / (kHangulVCount * kHangulTCount), 0});
-    out.push_back({kHangulV + s / kHangulTCount % kHangulVCount, 0});
-    if (s % kHangulTCount != 0) out.push_back({kHangulT + s % kHangulTCount, 0});
+    put(kHangulL + s / (kHangulVCount * kHangulTCount), 0);
+    put(kHangulV + s / kHangulTCount % kHangulVCount, 0);
+    if (s % kHangulTCount != 0) put(kHangulT + s % kHangulTCount, 0);
     return;
   }
   const auto found = forms.decompose.find(c);
@@ -106,7 +111,7 @@ void decompose_into(char32_t c, std::vector<Mark>& out) {
     return;
   }
   const auto ccc = forms.combining_class.find(c);
-  out.push_back({c, ccc == forms.combining_class.end() ? std::uint8_t{0} : ccc->second});
+  put(c, ccc == forms.combining_class.end() ? std::uint8_t{0} : ccc->second);
 }
 
 /// The character that `a` and `b` make, or 0.
@@ -134,16 +139,17 @@ void compose_into(std::vector<Mark>& marks, std::string& out) {
     }
     std::size_t end = i;
     while (end < marks.size() && marks[end].combining_class != 0) ++end;
-    std::stable_sort(marks.begin() + static_cast<std::ptrdiff_t>(i),
-                     marks.begin() + static_cast<std::ptrdiff_t>(end),
-                     [](Mark a, Mark b) { return a.combining_class < b.combining_class; });
+    std::sort(marks.begin() + static_cast<std::ptrdiff_t>(i),
+              marks.begin() + static_cast<std::ptrdiff_t>(end), [](const Mark& a, const Mark& b) {
+                return std::tie(a.combining_class, a.order) < std::tie(b.combining_class, b.order);
+              });
     i = end;
   }
   constexpr std::size_t kNoStarter = static_cast<std::size_t>(-1);
   std::size_t starter = kNoStarter;
-  std::size_t kept = 0;  // marks[0, kept) is the result so far
-  int last_class = -1;   // of what was kept after the starter; -1: nothing
-  for (const Mark mark : marks) {
+  std::size_t kept = 0;            // marks[0, kept) is the result so far
+  int last_class = -1;             // of what was kept after the starter; -1: nothing
+  for (const Mark mark : marks) {  // a copy: its place may be written
     const bool blocked = last_class >= mark.combining_class;
     if (starter != kNoStarter && !blocked) {
       if (const char32_t joined = composed(marks[starter].code_point, mark.code_point)) {
