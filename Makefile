@@ -3,11 +3,21 @@
 BUILD := build/release
 FATHOM := $(BUILD)/bin/fathom
 FUZZ_SECONDS ?= 60
+CHAT_MODEL ?= smollm2:135m
 
-.PHONY: help setup setup-build build test asan fuzz format format-check lint
+.PHONY: help chat setup setup-build build test asan fuzz format format-check lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# A second run neither looks for packages nor configures: it starts at once, and offline. `bash -m`
+# gives the program the terminal, so that Ctrl-C stops an answer and does not reach make.
+chat: ## talk with a model (CHAT_MODEL, smollm2:135m); the first run builds, and fetches it
+	@[ -f $(BUILD)/build.ninja ] || { scripts/setup build && \
+	  cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_BENCH=OFF >/dev/null; }
+	@if [ -x $(FATHOM) ]; then cmake --build $(BUILD) --target fathom -- --quiet; \
+	  else cmake --build $(BUILD) --target fathom; fi
+	@bash -mc '"$$@"; exit $$?' -- $(FATHOM) run --pull $(CHAT_MODEL)
 
 setup: ## install every dependency (Debian 12), tests' included
 	@scripts/setup

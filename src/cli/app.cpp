@@ -3,12 +3,10 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <new>
 #include <numeric>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "base/version.h"
@@ -114,11 +112,19 @@ void build_app(CLI::App& app, Context& context) {
   app.footer("'fathom COMMAND --help' tells more of a command, 'man fathom' of all of them.");
   app.require_subcommand(1);
 
+  add_run_command(app, context);
   add_pull_command(app, context);
   add_import_command(app, context);
   add_list_command(app, context);
+  add_show_command(app, context);
   add_verify_command(app, context);
   add_rm_command(app, context);
+  add_convert_command(app, context);
+  add_quantize_command(app, context);
+  add_bench_command(app, context);
+  add_eval_command(app, context);
+  add_tokenize_command(app, context);
+  add_detokenize_command(app, context);
   add_completion_command(app, context);
   add_man_command(app, context);
 }
@@ -128,9 +134,10 @@ int run_app(int argc, const char* const* argv) {
   Context context;
   build_app(app, context);
   const int result = parse_and_run(app, context, argc, argv);
-  // A full disk shows itself only when the buffer is written.
-  if (std::fflush(stdout) != 0 && result == code(ExitCode::Success)) {
-    print_error("io", "cannot write standard output: " + std::generic_category().message(errno),
+  // A full disk shows itself when the buffer is written: at the end, or somewhere on the way.
+  const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  if (lost && result == code(ExitCode::Success)) {
+    print_error("io", "standard output could not be written whole; is the disk full?",
                 context.json);
     return code(ExitCode::Failure);
   }

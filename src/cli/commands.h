@@ -6,11 +6,19 @@
 
 namespace fathom {
 
+void add_run_command(CLI::App& app, Context& context);
 void add_pull_command(CLI::App& app, Context& context);
 void add_import_command(CLI::App& app, Context& context);
 void add_list_command(CLI::App& app, Context& context);
+void add_show_command(CLI::App& app, Context& context);
 void add_verify_command(CLI::App& app, Context& context);
 void add_rm_command(CLI::App& app, Context& context);
+void add_convert_command(CLI::App& app, Context& context);
+void add_quantize_command(CLI::App& app, Context& context);
+void add_bench_command(CLI::App& app, Context& context);
+void add_eval_command(CLI::App& app, Context& context);
+void add_tokenize_command(CLI::App& app, Context& context);
+void add_detokenize_command(CLI::App& app, Context& context);
 void add_completion_command(CLI::App& app, Context& context);
 void add_man_command(CLI::App& app, Context& context);
 

@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <memory>
 #include <system_error>
 
 #include <unistd.h>
@@ -18,7 +20,28 @@ std::string dump(const nlohmann::ordered_json& value) {
 
 }  // namespace
 
-ProgressSink Context::progress() const { return json ? json_progress() : terminal_progress(); }
+ProgressSink Context::progress() const {
+  // Work that is over in a moment needs no progress, only a place in nobody's log.
+  struct Late {
+    ProgressSink sink;
+    std::chrono::steady_clock::time_point first;
+    std::string task;
+    bool shown = false;
+  };
+  auto late = std::make_shared<Late>();
+  late->sink = json ? json_progress() : terminal_progress();
+  return [late](const ProgressUpdate& update) {
+    const auto now = std::chrono::steady_clock::now();
+    if (update.task != late->task) {
+      late->task = update.task;
+      late->first = now;
+      late->shown = false;
+    }
+    if (!late->shown && (update.finished || now - late->first < std::chrono::seconds(1))) return;
+    late->shown = true;
+    late->sink(update);
+  };
+}
 
 void add_json_option(CLI::App& command, Context& context) {
   command.add_flag("--json", context.json, "Print the result (and errors, on stderr) as JSON");

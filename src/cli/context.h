@@ -29,7 +29,8 @@ struct Context {
   /// Set by a command that ran to its end but has bad news (a failed check, say).
   ExitCode exit_code = ExitCode::Success;
 
-  /// Where long work reports: a line drawn in place, or JSON lines.
+  /// Where long work reports: a line drawn in place, or JSON lines; nothing for work of less than
+  /// a second.
   ProgressSink progress() const;
 };
 

@@ -2,8 +2,10 @@
 
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 namespace fathom {
@@ -20,10 +22,33 @@ bool stdout_takes_colour() {
   return term != nullptr && std::string_view(term) != "dumb";
 }
 
+struct QuietKeyboard::Saved {
+  termios settings{};
+};
+
+QuietKeyboard::QuietKeyboard() {
+  auto saved = std::make_unique<Saved>();
+  if (::tcgetattr(STDIN_FILENO, &saved->settings) != 0) return;
+  termios quiet = saved->settings;
+  quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  ::tcsetattr(STDIN_FILENO, TCSANOW, &quiet);
+  saved_ = std::move(saved);
+}
+
+QuietKeyboard::~QuietKeyboard() {
+  if (saved_) ::tcsetattr(STDIN_FILENO, TCSANOW, &saved_->settings);
+}
+
 std::size_t terminal_width() {
   winsize size{};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   return 80;
+}
+
+std::size_t terminal_height() {
+  winsize size{};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0) return size.ws_row;
+  return 24;
 }
 
 Palette stdout_palette() {

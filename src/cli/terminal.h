@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 namespace fathom {
 
@@ -15,6 +16,22 @@ bool stdout_takes_colour();
 
 /// Columns of stdout's terminal; 80 when unknown.
 std::size_t terminal_width();
+/// Its rows; 24 when unknown.
+std::size_t terminal_height();
+
+/// While one lives, what is typed does not show: Ctrl-C puts no ^C into an answer, and a line typed
+/// ahead waits for the prompt. Does nothing where stdin is no terminal.
+class QuietKeyboard {
+ public:
+  QuietKeyboard();
+  ~QuietKeyboard();
+  QuietKeyboard(const QuietKeyboard&) = delete;
+  QuietKeyboard& operator=(const QuietKeyboard&) = delete;
+
+ private:
+  struct Saved;
+  std::unique_ptr<Saved> saved_;
+};
 
 /// Escape sequences, empty strings where colours are unwanted.
 struct Palette {

@@ -44,6 +44,24 @@ std::size_t usable_vocabulary(const ModelConfig& config, const Tokenizer& tokeni
   return tokenizer.vocab_size();
 }
 
+/// Ends a forward pass between two layers when nobody waits for it any more: a prompt's step may
+/// take long, and Ctrl-C should not.
+class CancelObserver final : public Observer {
+ public:
+  explicit CancelObserver(std::vector<const Job*> jobs) : jobs_(std::move(jobs)) {}
+  void hidden_states(std::int64_t, std::span<const float>) override {
+    const bool wanted = std::any_of(jobs_.begin(), jobs_.end(),
+                                    [](const Job* job) { return !job->cancelled.load(); });
+    if (!wanted) throw Error(ErrorCode::Cancelled, "cancelled");
+  }
+
+ private:
+  std::vector<const Job*> jobs_;
+};
+
+/// Smaller batches are over soon, and are not worth the observer's look at the hidden states.
+constexpr std::size_t kLongBatch = 64;
+
 }  // namespace
 
 Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vocab_size)
@@ -175,10 +193,18 @@ bool Scheduler::run(Batch& batch, std::vector<Share>& shares, Logits& logits) {
   while (true) {
     shares = plan(batch);
     if (shares.empty()) return false;
+    std::vector<const Job*> jobs;
+    for (const Share& share : shares) jobs.push_back(share.job.get());
+    CancelObserver observer(std::move(jobs));
     try {
-      logits = model_.forward(batch, cache_);
+      logits = model_.forward(batch, cache_, batch.size() >= kLongBatch ? &observer : nullptr);
       return true;
     } catch (const Error& error) {
+      // The cache is as before: what was read of the prompt so far stays for the next question.
+      if (error.code() == ErrorCode::Cancelled) {
+        drop_cancelled();
+        return false;
+      }
       if (error.code() == ErrorCode::ResourceLimit && make_room()) continue;
       // What the cache now holds of these sequences is not known, so they are not kept.
       for (const Share& share : shares) {

@@ -65,6 +65,19 @@ TEST(Engine, CancellingStopsAnEndlessAnswer) {
   EXPECT_TRUE(stream.over());
 }
 
+TEST(Engine, CancellingDoesNotWaitForALongPromptsStep) {
+  auto model = std::make_unique<FakeModel>(alphabet, 512);
+  model->delay = 5ms;
+  model->layers = 10000;
+  Engine engine(std::move(model), small_tokenizer());
+  Stream stream = engine.submit(greedy(std::string(400, 'a')));
+  std::this_thread::sleep_for(50ms);
+  const auto start = std::chrono::steady_clock::now();
+  stream.cancel();
+  EXPECT_EQ(read_all(stream).end.reason, FinishReason::Cancelled);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+}
+
 TEST(Engine, AStreamThatIsDroppedCancelsItsRequest) {
   auto model = std::make_unique<FakeModel>([](TokenId, std::size_t) { return TokenId{5}; });
   model->delay = 1ms;

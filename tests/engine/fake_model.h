@@ -36,7 +36,11 @@ class FakeModel final : public Model {
     return KvCache(std::make_unique<KvCache::Impl>(backend_, KvLayout{1, 1, DType::F32}, pages));
   }
 
-  Logits forward(const Batch& batch, KvCache& cache, Observer*) override {
+  Logits forward(const Batch& batch, KvCache& cache, Observer* observer) override {
+    for (int layer = 0; layer < layers && observer != nullptr; ++layer) {
+      std::this_thread::sleep_for(delay);
+      observer->hidden_states(layer, {});
+    }
     if (delay.count() > 0) std::this_thread::sleep_for(delay);
     if (fails.exchange(false)) fail(ErrorCode::Internal, "the model broke");
     KvCache::Impl& pages = cache.impl();
@@ -74,6 +78,7 @@ class FakeModel final : public Model {
 
   std::vector<Batch> batches;  // everything that was computed
   std::chrono::milliseconds delay{0};
+  int layers = 0;                   // after each, an observer is called
   std::atomic<bool> fails = false;  // the next forward() throws
 
  private:

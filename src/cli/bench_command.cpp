@@ -1,0 +1,288 @@
+// `fathom bench`: how fast a model reads prompts and writes answers here, by batch and depth,
+// beside what this machine could do at most.
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "backend/cpu/limits.h"
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "cli/commands.h"
+#include "cli/memory.h"
+#include "cli/model_loader.h"
+
+namespace fathom {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct BenchOptions {
+  ModelArguments model;
+  std::vector<std::size_t> prompts{16, 128, 512};
+  std::vector<std::size_t> batches{1, 4};
+  std::vector<std::size_t> depths{0, 1024};
+  std::size_t tokens = 32;
+  std::size_t repeat = 3;
+};
+
+/// One line of the result: median, and the slowest and fastest run.
+struct Measurement {
+  std::string what;  // "prompt" or "generation"
+  std::size_t tokens = 0, batch = 1, depth = 0;
+  double median = 0, slowest = 0, fastest = 0;  // tokens a second
+};
+
+/// What a token costs, from the tensors' shapes: experts count as far as they are used.
+struct TokenCost {
+  double operations = 0;    // a multiply and an add each
+  double weight_bytes = 0;  // read once for a batch of one
+};
+
+TokenCost token_cost(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const double used = config.moe.n_routed_experts > 0
+                          ? static_cast<double>(config.moe.num_experts_per_tok) /
+                                static_cast<double>(config.moe.n_routed_experts)
+                          : 1.0;
+  TokenCost cost;
+  for (const std::string& name : checkpoint.names()) {
+    const TensorView tensor = checkpoint.tensor(name);
+    // The embedding is a look-up, unless the same matrix makes the logits too.
+    if (name == "model.embed_tokens.weight" && !config.tie_word_embeddings) continue;
+    const double share = name.find(".mlp.experts.") != std::string::npos ? used : 1.0;
+    cost.operations += 2 * share * static_cast<double>(tensor.shape.elements());
+    cost.weight_bytes += share * static_cast<double>(tensor.data.size());
+  }
+  return cost;
+}
+
+class Bench {
+ public:
+  Bench(Model& model, std::size_t vocabulary, const BenchOptions& options)
+      : model_(model), vocabulary_(vocabulary), options_(options) {
+    KvCacheOptions cache;
+    cache.dtype = options.model.kv_dtype();
+    const std::size_t deepest = *std::max_element(options.depths.begin(), options.depths.end());
+    const std::size_t widest = *std::max_element(options.batches.begin(), options.batches.end());
+    const std::size_t longest = *std::max_element(options.prompts.begin(), options.prompts.end());
+    const auto trained = static_cast<std::size_t>(model.config().max_position_embeddings);
+    require(std::max(longest, deepest + options.tokens) <= trained, ErrorCode::InvalidArgument,
+            "this model was made for {} tokens; prompts and depths may not go past them", trained);
+    // A page for each sequence's open one, which forks copy.
+    cache.capacity_tokens = std::max(longest, deepest + widest * (options.tokens + 128)) + 128;
+    cache_.emplace(model.make_cache(cache));
+  }
+
+  /// Reads a prompt of `tokens` after `depth` others.
+  Measurement prompt(std::size_t tokens) {
+    return measure("prompt", tokens, 1, 0, [&] {
+      const SequenceId sequence = cache_->create();
+      const double seconds = time([&] { feed(sequence, 0, tokens); });
+      cache_->remove(sequence);
+      return static_cast<double>(tokens) / seconds;
+    });
+  }
+
+  /// Writes `options.tokens` tokens in each of `batch` sequences that hold `depth` tokens already.
+  Measurement generation(std::size_t batch, std::size_t depth) {
+    const SequenceId root = cache_->create();
+    if (depth > 0) feed(root, 0, depth);
+    const Measurement result = measure("generation", options_.tokens, batch, depth, [&] {
+      std::vector<SequenceId> sequences;
+      for (std::size_t i = 0; i < batch; ++i) sequences.push_back(cache_->fork(root, depth));
+      const double seconds = time([&] {
+        Batch step;
+        for (std::size_t t = 0; t < options_.tokens; ++t) {
+          step.clear();
+          for (std::size_t i = 0; i < batch; ++i) {
+            step.add(token(t * batch + i), sequences[i],
+                     Position{static_cast<std::int32_t>(depth + t)}, true);
+          }
+          model_.forward(step, *cache_);
+        }
+      });
+      for (const SequenceId sequence : sequences) cache_->remove(sequence);
+      return static_cast<double>(options_.tokens * batch) / seconds;
+    });
+    cache_->remove(root);
+    return result;
+  }
+
+ private:
+  /// Some token; which does not matter, but a real text does not repeat one.
+  TokenId token(std::size_t i) const {
+    return TokenId{static_cast<std::int32_t>((i * 2654435761U + 97) % vocabulary_)};
+  }
+
+  void feed(SequenceId sequence, std::size_t from, std::size_t tokens) {
+    Batch batch;
+    for (std::size_t done = 0; done < tokens;) {
+      batch.clear();
+      const std::size_t count = std::min(tokens - done, model_.max_batch());
+      for (std::size_t i = 0; i < count; ++i, ++done) {
+        batch.add(token(done), sequence, Position{static_cast<std::int32_t>(from + done)},
+                  done + 1 == tokens);
+      }
+      model_.forward(batch, *cache_);
+    }
+  }
+
+  template <typename Work>
+  static double time(const Work& work) {
+    const auto start = Clock::now();
+    work();
+    return std::max(1e-9, std::chrono::duration<double>(Clock::now() - start).count());
+  }
+
+  template <typename Run>
+  Measurement measure(const char* what, std::size_t tokens, std::size_t batch, std::size_t depth,
+                      const Run& run) {
+    run();  // pages are faulted in, caches warmed
+    std::vector<double> rates;
+    for (std::size_t i = 0; i < options_.repeat; ++i) rates.push_back(run());
+    std::sort(rates.begin(), rates.end());
+    Measurement result{what, tokens, batch, depth, 0, rates.front(), rates.back()};
+    const std::size_t middle = rates.size() / 2;
+    result.median = rates.size() % 2 == 1 ? rates[middle] : (rates[middle - 1] + rates[middle]) / 2;
+    return result;
+  }
+
+  Model& model_;
+  std::size_t vocabulary_;
+  const BenchOptions& options_;
+  std::optional<KvCache> cache_;
+};
+
+/// How near a measurement comes to the limit that binds it, in percent.
+struct Shares {
+  double memory = 0;      // of the bytes that could be read; generation
+  double arithmetic = 0;  // of the operations that could be done
+};
+
+Shares shares_of(const Measurement& m, const TokenCost& cost, const ModelConfig& config,
+                 const cpu::MachineLimits& limits, const BenchOptions& options) {
+  const double arithmetic =
+      options.model.precision == "f32" ? limits.f32_flop_per_s : limits.int8_op_per_s;
+  const double kv_bytes = static_cast<double>(config.kv_width() * config.num_hidden_layers *
+                                              (options.model.kv_type == "f32" ? 4 : 2)) *
+                          (static_cast<double>(m.depth) + static_cast<double>(m.tokens) / 2);
+  const double bytes_per_token = cost.weight_bytes / static_cast<double>(m.batch) + kv_bytes;
+  Shares shares;
+  shares.arithmetic = 100 * m.median * cost.operations / arithmetic;
+  if (m.what == "generation") {
+    shares.memory = 100 * m.median * bytes_per_token / limits.read_bytes_per_s;
+  }
+  return shares;
+}
+
+void bench(const BenchOptions& options, Context& context) {
+  LoadedModel loaded = load_model(options.model, context, false, 1);
+  const ModelConfig& config = loaded.model->config();
+  const TokenCost cost = token_cost(*loaded.checkpoint, config);
+
+  cpu::MachineLimits limits;
+  {
+    ThreadPool pool(options.model.threads);
+    limits = cpu::measure_limits(pool);
+  }
+  Bench bench(*loaded.model, loaded.tokenizer.vocab_size(), options);
+  const std::size_t total = options.prompts.size() + options.batches.size() * options.depths.size();
+  std::vector<Measurement> results;
+  {
+    Progress progress(context.progress(), "measuring", total, "figures");
+    for (const std::size_t tokens : options.prompts) {
+      results.push_back(bench.prompt(tokens));
+      progress.advance(1);
+    }
+    for (const std::size_t depth : options.depths) {
+      for (const std::size_t batch : options.batches) {
+        results.push_back(bench.generation(batch, depth));
+        progress.advance(1);
+      }
+    }
+  }
+
+  if (context.json) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const Measurement& m : results) {
+      const Shares shares = shares_of(m, cost, config, limits, options);
+      list.push_back({{"kind", m.what},
+                      {"tokens", m.tokens},
+                      {"batch", m.batch},
+                      {"depth", m.depth},
+                      {"tokens_per_second", m.median},
+                      {"slowest", m.slowest},
+                      {"fastest", m.fastest},
+                      {"memory_percent", shares.memory},
+                      {"arithmetic_percent", shares.arithmetic}});
+    }
+    print_json({{"model", options.model.model},
+                {"precision", options.model.precision},
+                {"kernels", to_string(limits.level)},
+                {"threads", limits.threads},
+                {"repeat", options.repeat},
+                {"limits",
+                 {{"read_bytes_per_second", limits.read_bytes_per_s},
+                  {"f32_operations_per_second", limits.f32_flop_per_s},
+                  {"int8_operations_per_second", limits.int8_op_per_s}}},
+                {"token", {{"operations", cost.operations}, {"weight_bytes", cost.weight_bytes}}},
+                {"peak_memory_bytes", resident_memory().peak},
+                {"measurements", std::move(list)}});
+    return;
+  }
+  fmt::print(
+      "{}: {:.1f} M operations and {} of weights a token\n"
+      "this machine: {} kernels, {} threads; reads {:.1f} GB/s, {:.2f} TFLOP/s (f32), {:.2f} TOP/s "
+      "(int8)\n\n"
+      "{:<12}{:>8}{:>7}{:>8}{:>12}{:>18}{:>10}{:>12}\n",
+      options.model.model, cost.operations / 1e6,
+      format_bytes(static_cast<std::uint64_t>(cost.weight_bytes)), to_string(limits.level),
+      limits.threads, limits.read_bytes_per_s / 1e9, limits.f32_flop_per_s / 1e12,
+      limits.int8_op_per_s / 1e12, "", "tokens", "batch", "depth", "tokens/s", "(range)", "memory",
+      "arithmetic");
+  for (const Measurement& m : results) {
+    const Shares shares = shares_of(m, cost, config, limits, options);
+    const std::string memory = m.what == "prompt" ? "" : fmt::format("{:.0f}%", shares.memory);
+    fmt::print("{:<12}{:>8}{:>7}{:>8}{:>12.1f}{:>18}{:>10}{:>12}\n", m.what, m.tokens, m.batch,
+               m.depth, m.median, fmt::format("({:.1f} - {:.1f})", m.slowest, m.fastest), memory,
+               fmt::format("{:.0f}%", shares.arithmetic));
+  }
+  fmt::print("\nmedians of {}; percentages are of this machine's measured limits; peak memory {}\n",
+             options.repeat, format_bytes(resident_memory().peak));
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, Context& context) {
+  CLI::App* command =
+      app.add_subcommand("bench", "Measure a model's speed, beside this machine's measured limits");
+  auto options = std::make_shared<BenchOptions>();
+  options->model.add_to(*command);
+  const auto list = [&](const char* name, std::vector<std::size_t>& into, const char* help) {
+    command->add_option(name, into, help)
+        ->type_name("N,N")
+        ->delimiter(',')
+        ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 20))
+        ->capture_default_str();
+  };
+  list("--prompts", options->prompts, "Lengths of prompts to read");
+  list("--batches", options->batches, "How many answers are written at once");
+  list("--depths", options->depths, "Tokens already in the context when writing begins");
+  command->add_option("--tokens", options->tokens, "Tokens to write in each run")
+      ->type_name("N")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_option("--repeat", options->repeat, "Runs of which the median is told")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  add_json_option(*command, context);
+  command->footer("fathom bench smollm2:135m --prompts 128,512 --batches 1,8 --depths 0,4096");
+  command->callback([options, &context] { bench(*options, context); });
+}
+
+}  // namespace fathom

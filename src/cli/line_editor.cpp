@@ -1,0 +1,257 @@
+#include "cli/line_editor.h"
+
+#include <histedit.h>
+#include <langinfo.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <clocale>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <cwchar>
+#include <deque>
+
+#include "cli/interrupt.h"
+
+namespace fathom {
+namespace {
+
+// Keys that no terminal sends, through which read_key() tells the editor of events.
+constexpr wchar_t kInterruptKey = L'\x1e';  // ^^
+constexpr wchar_t kPasteKey = L'\x1f';      // ^_
+constexpr const char* kPasteStart = "\033[200~";
+constexpr const char* kPasteEnd = "\033[201~";
+
+volatile std::sig_atomic_t g_resized = 0;
+void on_resize(int) { g_resized = 1; }
+
+/// Typed text is UTF-8 even where the environment names no locale, as in most containers.
+void use_utf8() {
+  std::setlocale(LC_CTYPE, "");
+  if (std::strcmp(::nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+}  // namespace
+
+struct LineEditor::Impl {
+  EditLine* editor = nullptr;
+  History* history = nullptr;
+  std::filesystem::path history_file;
+  std::vector<std::string> words;
+  std::string prompt;
+  std::deque<char> pending;  // bytes read ahead while looking for a paste
+  std::string pasted;
+  bool interrupted = false;
+
+  static Impl& of(EditLine* editor) {
+    void* self = nullptr;
+    ::el_get(editor, EL_CLIENTDATA, &self);
+    return *static_cast<Impl*>(self);
+  }
+
+  static char* show_prompt(EditLine* editor) { return of(editor).prompt.data(); }
+
+  /// The next byte; -1 at the end of input, -2 for an event.
+  int next_byte(bool wait) {
+    if (!pending.empty()) {
+      const char c = pending.front();
+      pending.pop_front();
+      return static_cast<unsigned char>(c);
+    }
+    while (true) {
+      pollfd input{STDIN_FILENO, POLLIN, 0};
+      const int ready = ::poll(&input, 1, wait ? -1 : 50);
+      if (ready == 0) return -2;
+      if (ready < 0) {
+        if (errno != EINTR) return -1;
+        if (g_resized != 0) {
+          g_resized = 0;
+          ::el_resize(editor);
+        }
+        if (InterruptGuard::pending()) return -2;
+        continue;
+      }
+      char c = 0;
+      const ssize_t got = ::read(STDIN_FILENO, &c, 1);
+      if (got == 1) return static_cast<unsigned char>(c);
+      if (got == 0 || errno != EINTR) return -1;
+    }
+  }
+
+  /// After an escape byte: whether a paste begins; if not, what was read is given back.
+  bool paste_begins() {
+    std::string seen = "\033";
+    while (seen.size() < std::strlen(kPasteStart)) {
+      const int byte = next_byte(false);
+      if (byte < 0) break;
+      seen += static_cast<char>(byte);
+      if (kPasteStart[seen.size() - 1] != seen.back()) break;
+    }
+    if (seen == kPasteStart) return true;
+    pending.insert(pending.begin(), seen.begin() + 1, seen.end());
+    return false;
+  }
+
+  void read_paste() {
+    pasted.clear();
+    const std::size_t end = std::strlen(kPasteEnd);
+    while (pasted.size() < end || pasted.compare(pasted.size() - end, end, kPasteEnd) != 0) {
+      const int byte = next_byte(true);
+      if (byte < 0) return;
+      pasted += static_cast<char>(byte);
+    }
+    pasted.resize(pasted.size() - end);
+    for (char& c : pasted) {
+      if (c == '\r') c = '\n';
+    }
+    while (!pasted.empty() && pasted.back() == '\n') pasted.pop_back();
+    std::erase(pasted, '\0');
+  }
+
+  static int read_key(EditLine* editor, wchar_t* key) {
+    Impl& self = of(editor);
+    std::mbstate_t state{};
+    while (true) {
+      const int byte = self.next_byte(true);
+      if (byte == -2) {
+        *key = kInterruptKey;
+        return 1;
+      }
+      if (byte < 0) return 0;
+      const char c = static_cast<char>(byte);
+      if (c == '\033' && self.paste_begins()) {
+        self.read_paste();
+        *key = kPasteKey;
+        return 1;
+      }
+      const std::size_t used = std::mbrtowc(key, &c, 1, &state);
+      if (used == static_cast<std::size_t>(-2)) continue;
+      if (used == static_cast<std::size_t>(-1)) {
+        state = {};
+        continue;  // a byte that is no UTF-8 was typed: it is dropped
+      }
+      return 1;
+    }
+  }
+
+  static void clear_line(EditLine* editor) {
+    const LineInfo* line = ::el_line(editor);
+    const auto after = static_cast<int>(line->lastchar - line->cursor);
+    ::el_cursor(editor, after);
+    line = ::el_line(editor);
+    const auto size = static_cast<int>(line->lastchar - line->buffer);
+    if (size > 0) ::el_deletestr(editor, size);
+  }
+
+  static unsigned char on_interrupt_key(EditLine* editor, int) {
+    Impl& self = of(editor);
+    self.interrupted = true;
+    InterruptGuard::take();
+    clear_line(editor);
+    return CC_NEWLINE;
+  }
+
+  static unsigned char on_paste_key(EditLine* editor, int) {
+    Impl& self = of(editor);
+    if (self.pasted.empty()) return CC_NORM;
+    return ::el_insertstr(editor, self.pasted.c_str()) == 0 ? CC_REFRESH : CC_ERROR;
+  }
+
+  static unsigned char on_tab(EditLine* editor, int) {
+    Impl& self = of(editor);
+    const LineInfo* line = ::el_line(editor);
+    const std::string typed(line->buffer, line->cursor);
+    std::string common;
+    int matches = 0;
+    for (const std::string& word : self.words) {
+      if (!word.starts_with(typed)) continue;
+      if (matches++ == 0) {
+        common = word;
+      } else {
+        const auto differ = std::mismatch(common.begin(), common.end(), word.begin(), word.end());
+        common.erase(differ.first, common.end());
+      }
+    }
+    if (matches == 0 || typed.empty() || typed[0] != '/') return CC_ERROR;
+    const std::string rest = common.substr(typed.size()) + (matches == 1 ? " " : "");
+    if (rest.empty() || ::el_insertstr(editor, rest.c_str()) != 0) return CC_ERROR;
+    return CC_REFRESH;
+  }
+};
+
+LineEditor::LineEditor(const std::filesystem::path& history_file, std::vector<std::string> words)
+    : impl_(std::make_unique<Impl>()) {
+  use_utf8();
+  impl_->words = std::move(words);
+  impl_->history_file = history_file;
+  impl_->history = ::history_init();
+  impl_->editor = ::el_init("fathom", stdin, stdout, stderr);
+  HistEvent event{};
+  ::history(impl_->history, &event, H_SETSIZE, 1000);
+  ::history(impl_->history, &event, H_SETUNIQUE, 1);
+  if (!history_file.empty()) ::history(impl_->history, &event, H_LOAD, history_file.c_str());
+
+  EditLine* editor = impl_->editor;
+  ::el_set(editor, EL_CLIENTDATA, impl_.get());
+  ::el_set(editor, EL_PROMPT_ESC, &Impl::show_prompt, '\1');
+  ::el_set(editor, EL_EDITOR, "emacs");
+  ::el_set(editor, EL_HIST, ::history, impl_->history);
+  ::el_set(editor, EL_GETCFN, &Impl::read_key);
+  ::el_set(editor, EL_ADDFN, "fathom-interrupt", "drop the line", &Impl::on_interrupt_key);
+  ::el_set(editor, EL_ADDFN, "fathom-paste", "insert pasted text", &Impl::on_paste_key);
+  ::el_set(editor, EL_ADDFN, "fathom-complete", "complete a command", &Impl::on_tab);
+  ::el_set(editor, EL_BIND, "^^", "fathom-interrupt", nullptr);
+  ::el_set(editor, EL_BIND, "^_", "fathom-paste", nullptr);
+  ::el_set(editor, EL_BIND, "\t", "fathom-complete", nullptr);
+  // What people expect from other shells; libedit leaves them unbound or bound otherwise.
+  ::el_set(editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
+  ::el_set(editor, EL_BIND, "\033[1;5C", "em-next-word", nullptr);
+  ::el_set(editor, EL_BIND, "\033[1;5D", "ed-prev-word", nullptr);
+  ::el_set(editor, EL_BIND, "\033[3~", "ed-delete-next-char", nullptr);
+  ::el_set(editor, EL_BIND, "\033[H", "ed-move-to-beg", nullptr);
+  ::el_set(editor, EL_BIND, "\033[F", "ed-move-to-end", nullptr);
+  ::el_source(editor, nullptr);  // ~/.editrc
+
+  struct sigaction action{};
+  action.sa_handler = on_resize;
+  ::sigaction(SIGWINCH, &action, nullptr);
+}
+
+LineEditor::~LineEditor() {
+  ::el_end(impl_->editor);
+  ::history_end(impl_->history);
+}
+
+LineEditor::Outcome LineEditor::read(const std::string& prompt, std::string& line) {
+  impl_->prompt = prompt;
+  impl_->interrupted = false;
+  int size = 0;
+  std::fputs("\033[?2004h", stdout);  // pasted text comes marked, so its line breaks are no Enter
+  std::fflush(stdout);
+  const char* text = ::el_gets(impl_->editor, &size);
+  std::fputs("\033[?2004l", stdout);
+  if (impl_->interrupted || text == nullptr) std::fputs("\n", stdout);
+  std::fflush(stdout);
+  if (impl_->interrupted) return Outcome::Interrupted;
+  if (text == nullptr || size <= 0) return Outcome::End;
+  line.assign(text);
+  if (!line.empty() && line.back() == '\n') line.pop_back();
+  return Outcome::Line;
+}
+
+void LineEditor::remember(const std::string& entry) {
+  HistEvent event{};
+  ::history(impl_->history, &event, H_ENTER, entry.c_str());
+  if (impl_->history_file.empty()) return;
+  std::error_code ignored;  // a history that cannot be written is no reason to stop a conversation
+  std::filesystem::create_directories(impl_->history_file.parent_path(), ignored);
+  const mode_t old = ::umask(077);
+  ::history(impl_->history, &event, H_SAVE, impl_->history_file.c_str());
+  ::umask(old);
+}
+
+}  // namespace fathom

@@ -1,0 +1,128 @@
+#include "cli/model_loader.h"
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/progress.h"
+#include "cli/memory.h"
+#include "cli/terminal.h"
+#include "config/model_config.h"
+#include "engine/tokenizer_loader.h"
+
+namespace fathom {
+namespace {
+
+constexpr std::size_t kBatchTokens = 512;
+constexpr std::size_t kLeastContext = 512;
+
+std::string describe(const MemoryEstimate& estimate, std::size_t context) {
+  return fmt::format("{} ({} weights, {} for {} tokens of context, {} to compute)",
+                     format_bytes(estimate.total()),
+                     format_bytes(estimate.weights_mapped + estimate.weights_packed),
+                     format_bytes(estimate.kv_cache), context, format_bytes(estimate.activations));
+}
+
+ModelOptions model_options(const ModelArguments& arguments, const Context& context) {
+  ModelOptions options;
+  options.precision =
+      arguments.precision == "f32" ? ActivationPrecision::F32 : ActivationPrecision::Fast;
+  options.threads = arguments.threads;
+  options.progress = context.progress();
+  return options;
+}
+
+/// The context that was asked for, or the largest usual one that fits; and what it takes.
+MemoryEstimate fit_memory(const ModelArguments& arguments, const Checkpoint& checkpoint,
+                          const ModelConfig& config, const ModelOptions& options,
+                          std::size_t sequences, std::size_t& context, const MemoryLimit& limit) {
+  const auto trained =
+      static_cast<std::size_t>(std::max<std::int64_t>(config.max_position_embeddings, 1));
+  require(arguments.context <= trained, ErrorCode::InvalidArgument,
+          "a context of {} tokens is more than the {} that this model was made for",
+          arguments.context, trained);
+  context = arguments.context != 0 ? arguments.context
+                                   : std::min(trained, ModelArguments::kDefaultContext);
+  while (true) {
+    const MemoryEstimate estimate =
+        estimate_memory(checkpoint, config, options, (context + KvCache::kPageTokens) * sequences,
+                        arguments.kv_dtype(), kBatchTokens);
+    if (estimate.total() <= limit.available || arguments.ignore_memory) return estimate;
+    if (arguments.context == 0 && context / 2 >= kLeastContext) {
+      context /= 2;
+      continue;
+    }
+    fail(ErrorCode::ResourceLimit,
+         "{} needs {}, but {} has {} available; a smaller model or a coarser quantisation fits, or "
+         "a shorter --context (--ignore-memory tries regardless)",
+         checkpoint.path().string(), describe(estimate, context), limit.source,
+         format_bytes(limit.available));
+  }
+}
+
+}  // namespace
+
+void ModelArguments::add_to(CLI::App& command) {
+  command
+      .add_option("MODEL", model,
+                  "A name in the store (see 'fathom list'), a GGUF file, or a Hugging Face folder")
+      ->type_name("")
+      ->required();
+  const char* group = "Model";
+  command.add_flag("--pull", pull, "Fetch the model if it is not here")->group(group);
+  command
+      .add_option("-c,--context", context, "Tokens of prompt and answer that it can look back on")
+      ->type_name("N")
+      ->group(group);
+  command.add_option("--threads", threads, "Threads to compute with; all CPUs if not given")
+      ->type_name("N")
+      ->group(group);
+  command.add_option("--kv-type", kv_type, "How the context is kept in memory: bf16 or f32")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->group(group);
+  command
+      .add_option("--precision", precision,
+                  "fast rounds activations to 8 bits before quantised weights, f32 never does")
+      ->type_name("MODE")
+      ->check(CLI::IsMember({"fast", "f32"}))
+      ->group(group);
+  command.add_flag("--ignore-memory", ignore_memory, "Load even if the memory seems too small")
+      ->group(group);
+}
+
+DType ModelArguments::kv_dtype() const { return kv_type == "f32" ? DType::F32 : DType::BF16; }
+
+LoadedModel load_model(const ModelArguments& arguments, const Context& context, bool tell,
+                       std::size_t sequences) {
+  const std::filesystem::path path = find_model(arguments.model, arguments.pull, context);
+  std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(path);
+  const ModelConfig config = read_model_config(*checkpoint);
+  const ModelOptions options = model_options(arguments, context);
+  const MemoryLimit limit = memory_limit();
+  std::size_t tokens = 0;
+  const MemoryEstimate estimate =
+      fit_memory(arguments, *checkpoint, config, options, sequences, tokens, limit);
+  if (tell) {
+    print_note(context, fmt::format("memory: {}; {} available", describe(estimate, tokens),
+                                    format_bytes(limit.available)));
+  }
+  Tokenizer tokenizer = load_tokenizer(*checkpoint);
+  std::unique_ptr<Model> model = Model::load(checkpoint, options);
+  return {path, std::move(checkpoint), std::move(model), std::move(tokenizer), estimate, tokens};
+}
+
+std::unique_ptr<Engine> LoadedModel::make_engine(const ModelArguments& arguments,
+                                                 std::size_t parallel) {
+  SchedulerOptions options;
+  options.context_tokens = context;
+  options.cache.dtype = arguments.kv_dtype();
+  // A page more for each: growing into a page that an earlier turn shares takes a copy of it.
+  options.cache.capacity_tokens = (context + KvCache::kPageTokens) * parallel;
+  options.max_active = parallel;
+  return std::make_unique<Engine>(std::move(model), tokenizer, options);
+}
+
+}  // namespace fathom

@@ -1,0 +1,59 @@
+// From the MODEL argument to a model that is ready to run, with the memory it needs told first.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "cli/context.h"
+#include "engine/engine.h"
+#include "formats/checkpoint.h"
+#include "model/model.h"
+#include "tokenizer/tokenizer.h"
+
+namespace CLI {
+class App;
+}
+
+namespace fathom {
+
+/// The options of every command that runs a model.
+struct ModelArguments {
+  std::string model;
+  bool pull = false;        // fetch a model that is not here
+  std::size_t context = 0;  // tokens; 0: what the model allows, at most kDefaultContext
+  unsigned threads = 0;     // 0: all CPUs
+  std::string kv_type = "bf16";
+  std::string precision = "fast";
+  bool ignore_memory = false;
+
+  static constexpr std::size_t kDefaultContext = 8192;
+
+  /// Adds MODEL and the options.
+  void add_to(CLI::App& command);
+  DType kv_dtype() const;
+};
+
+struct LoadedModel {
+  std::filesystem::path path;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::unique_ptr<Model> model;
+  Tokenizer tokenizer;
+  MemoryEstimate memory;
+  std::size_t context = 0;  // tokens
+
+  /// An engine that takes the model; `parallel` requests of `context` tokens each find room.
+  std::unique_ptr<Engine> make_engine(const ModelArguments& arguments, std::size_t parallel = 1);
+};
+
+/// The file or folder that MODEL names: a path, or a model in the store. With `pull`, or when a
+/// person at the terminal agrees, a model that is not here is fetched. Throws Error(NotFound).
+std::filesystem::path find_model(const std::string& model, bool pull, const Context& context);
+
+/// Finds, estimates, loads. Throws Error(ResourceLimit), before anything large is allocated, when
+/// the memory does not suffice: it says what is needed and what there is. `sequences`: how many of
+/// `context` tokens the cache will hold. With `tell`, a line on stderr says what will be needed.
+LoadedModel load_model(const ModelArguments& arguments, const Context& context, bool tell,
+                       std::size_t sequences = 1);
+
+}  // namespace fathom
