@@ -264,8 +264,8 @@ void isolate_trailing_space(std::string_view text, Sink&& sink) {
   if (trailing != scan.end()) sink(between(trailing, scan.end()));
 }
 
-/// [\r\n]  \s?[A-Za-zµÀ-Ö...]+  \s?[!-/:-~！-／：-～‘-‟　-。]+  \s+$  [一-龥ࠀ-一가-퟿]+
-/// Digits
+/// [\r\n]  \s?[A-Za-zµÀ-Ö...]+  \s?[!-/:-~！-／：-～‘-‟　-。]+  \s+$
+/// [一-龥ࠀ-一가-퟿]+ Digits
 template <typename Sink>
 void deepseek_llm(std::string_view text, Sink&& sink) {
   isolate_runs(text, kNewline, 1, [&](std::string_view line) {
