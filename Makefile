@@ -10,14 +10,15 @@ CHAT_MODEL ?= smollm2:135m
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-# A second run neither looks for packages nor configures: it starts at once, and offline. `bash -m`
-# gives the program the terminal, so that Ctrl-C stops an answer and does not reach make.
+# A second run neither looks for packages nor configures: it starts at once, and offline. At a terminal
+# `bash -m` gives it to the program, so that Ctrl-C stops an answer and does not reach make.
 chat: ## talk with a model (CHAT_MODEL, smollm2:135m); the first run builds, and fetches it
 	@[ -f $(BUILD)/build.ninja ] || { scripts/setup build && \
 	  cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_BENCH=OFF >/dev/null; }
-	@if [ -x $(FATHOM) ]; then cmake --build $(BUILD) --target fathom -- --quiet; \
-	  else cmake --build $(BUILD) --target fathom; fi
-	@bash -mc '"$$@"; exit $$?' -- $(FATHOM) run --pull $(CHAT_MODEL)
+	@bash -o pipefail -c "cmake --build $(BUILD) --target fathom | \
+	  { grep --line-buffered -v -e 'no work to do' -e 'Re-checking' || true; }"
+	@if [ -t 0 ]; then bash -mc '"$$@"; exit $$?' -- $(FATHOM) run --pull $(CHAT_MODEL); \
+	  else $(FATHOM) run --pull $(CHAT_MODEL); fi
 
 setup: ## install every dependency (Debian 12), tests' included
 	@scripts/setup

@@ -193,7 +193,7 @@ void bench(const BenchOptions& options, Context& context) {
   const std::size_t total = options.prompts.size() + options.batches.size() * options.depths.size();
   std::vector<Measurement> results;
   {
-    Progress progress(context.progress(), "measuring", total, "figures");
+    Progress progress(context.progress(), "measuring", total, "measurements");
     for (const std::size_t tokens : options.prompts) {
       results.push_back(bench.prompt(tokens));
       progress.advance(1);

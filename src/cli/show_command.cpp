@@ -106,16 +106,16 @@ nlohmann::ordered_json running_json(const Checkpoint& checkpoint) {
 
 void print_running(const nlohmann::ordered_json& running) {
   if (!running["supported"].get<bool>()) {
-    fmt::print("cannot be run: {}\n", running["reason"].get<std::string>());
+    fmt::print("cannot be run   {}\n", running["reason"].get<std::string>());
     return;
   }
   const auto& memory = running["memory"];
-  fmt::print("memory to run: {} with a context of {} tokens; {} available\n",
+  fmt::print("memory to run   {} with a context of {} tokens; {} available\n",
              format_bytes(memory["total"].get<std::uint64_t>()),
              memory["context"].get<std::size_t>(),
              format_bytes(memory["available"].get<std::uint64_t>()));
   const auto& sampling = running["sampling"];
-  fmt::print("sampling: temperature {:.3g}, top-p {:.3g}, top-k {} ({})\n",
+  fmt::print("sampling        temperature {:.3g}, top-p {:.3g}, top-k {} ({})\n",
              sampling["temperature"].get<float>(), sampling["top_p"].get<float>(),
              sampling["top_k"].get<int>(), sampling["source"].get<std::string>());
 }

@@ -77,7 +77,6 @@ Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vo
 
 Scheduler::Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options)
     : model_(model),
-      tokenizer_(tokenizer),
       options_(options),
       context_tokens_(choose_context(model.config(), options)),
       vocab_size_(usable_vocabulary(model.config(), tokenizer)),

@@ -123,7 +123,6 @@ class Scheduler {
   bool evict_idle(std::optional<SequenceId> except = {});
 
   Model& model_;
-  const Tokenizer& tokenizer_;
   SchedulerOptions options_;
   std::size_t context_tokens_;
   std::size_t vocab_size_;
