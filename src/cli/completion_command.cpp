@@ -132,20 +132,26 @@ std::string zsh_action(const OptionDoc& option) {
 }
 
 std::string zsh_script(const std::vector<CommandDoc>& commands) {
-  std::string script = std::string(R"sh(#compdef fathom
+  // The formatter takes this shell text for code, raw string or not.
+  // clang-format off
+  std::string script = std::string(R"zsh(#compdef fathom
 # zsh completion for fathom: save it as _fathom in a folder of $fpath, or source it.
 
 _fathom_models() {
   local -a models
-  models=(${(f)"$()sh") +
-                       kListModels + R"sh()"})
+  models=(${(f)"$()zsh") + kListModels + R"zsh()"})
   compadd -a models
   _files
 }
 
 _fathom() {
-  local context state line typeset - A opt_args local - a commands commands = () ";
-      for (const CommandDoc& command : commands) {
+  local context state line
+  typeset -A opt_args
+  local -a commands
+  commands=(
+)zsh";
+  // clang-format on
+  for (const CommandDoc& command : commands) {
     script += "    '" + command.name + ":" + zsh_escaped(command.summary) + "'\n";
   }
   script += R"sh(  )
