@@ -27,6 +27,7 @@ struct EvalOptions {
   std::size_t max_tokens = 512;
   std::size_t parallel = 8;
   bool raw = false;
+  bool per_token = false;
 };
 
 /// Natural logarithm of the probability that `logits` give to `id`.
@@ -103,6 +104,7 @@ nlohmann::ordered_json perplexity(const EvalOptions& options, LoadedModel& loade
   double squares = 0;
   std::size_t count = 0;
   std::size_t scored_bytes = 0;
+  nlohmann::ordered_json per_token = nlohmann::ordered_json::array();
   Progress progress(context.progress(), "perplexity", windows * half, "tokens");
   for (std::size_t w = 0; w < windows; ++w) {
     const std::size_t begin = w * half;
@@ -112,10 +114,13 @@ nlohmann::ordered_json perplexity(const EvalOptions& options, LoadedModel& loade
                 tokens.begin() + static_cast<std::ptrdiff_t>(begin + 2 * half));
     const std::size_t first = part.size() - half;
     const SequenceId sequence = cache.create();
+    std::size_t at = first;
     for (const double logprob : scorer.score(sequence, part, 0, first)) {
       sum -= logprob;
       squares += logprob * logprob;
       ++count;
+      if (options.per_token) per_token.push_back({value(part[at]), logprob});
+      ++at;
     }
     cache.remove(sequence);
     for (std::size_t i = first; i < part.size(); ++i) {
@@ -128,13 +133,16 @@ nlohmann::ordered_json perplexity(const EvalOptions& options, LoadedModel& loade
   const double variance = squares / static_cast<double>(count) - mean * mean;
   const double error = std::sqrt(std::max(0.0, variance) / static_cast<double>(count));
   const double value = std::exp(mean);
-  return {{"file", options.perplexity},
-          {"perplexity", value},
-          {"standard_error", value * error},
-          {"nats_per_token", mean},
-          {"bits_per_byte", sum / std::log(2.0) / static_cast<double>(scored_bytes)},
-          {"tokens", count},
-          {"window", 2 * half}};
+  nlohmann::ordered_json result{
+      {"file", options.perplexity},
+      {"perplexity", value},
+      {"standard_error", value * error},
+      {"nats_per_token", mean},
+      {"bits_per_byte", sum / std::log(2.0) / static_cast<double>(scored_bytes)},
+      {"tokens", count},
+      {"window", 2 * half}};
+  if (options.per_token) result["log_probabilities"] = std::move(per_token);
+  return result;
 }
 
 /// Log-likelihood of each choice after the question; the likeliest is the model's answer.
@@ -341,6 +349,8 @@ void add_eval_command(CLI::App& app, Context& context) {
   command->add_option("--window", options->window, "Tokens of its windows; the second half counts")
       ->type_name("N")
       ->capture_default_str();
+  command->add_flag("--per-token", options->per_token,
+                    "With --json: id and log-probability of every scored token, in nats");
   command
       ->add_option("--tasks", options->tasks,
                    "JSONL with \"question\", \"answer\" and, for multiple choice, \"choices\"")

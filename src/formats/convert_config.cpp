@@ -169,6 +169,7 @@ void convert_experts(const Config& config, GgufMetadata& metadata, ConvertModel&
       config.unsupported("scoring_func", config.text("scoring_func", ""));
     }
     metadata.boolean(key + "expert_weights_norm", config.flag("norm_topk_prob", false));
+    metadata.u32(key + "expert_gating_func", 1);
     return;
   }
   const bool v3 = config.text("model_type", "") == "deepseek_v3";

@@ -1,12 +1,14 @@
 """Makes tiny random Hugging Face folders and what a llama.cpp-family converter makes of them.
 
-usage: python make.py CHECKOUT      (of ik_llama.cpp or llama.cpp: convert_hf_to_gguf.py and gguf-py)
+usage: python make.py CHECKOUT             all but "deepseek"; CHECKOUT is of ik_llama.cpp
+       python make.py --deepseek CHECKOUT  "deepseek" alone, which only llama.cpp's converter knows
 
 Each folder gets config.json, model.safetensors and expected.gguf (F32). The converter's vocabulary
 step is left out: tiny models have no real tokenizer. deepseek_v3_fp8 holds native FP8 weights with
 block scales; its expected.gguf comes from the same weights multiplied out with torch.
 """
 import json
+import logging
 import pathlib
 import shutil
 import sys
@@ -16,7 +18,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 here = pathlib.Path(__file__).parent
-checkout = pathlib.Path(sys.argv[1])
+checkout = pathlib.Path(sys.argv[-1])
 sys.path[:0] = [str(checkout), str(checkout / "gguf-py")]
 import convert_hf_to_gguf as converter  # noqa: E402
 
@@ -76,6 +78,57 @@ def config_json(folder, extra):
     config.update(extra)
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
+
+def make_deepseek():
+    """DeepSeek-MoE-16B's architecture. transformers has no class for it, so the weights are named
+    here as that repository names them."""
+    import conversion
+    conversion.load_all_models()
+
+    torch.manual_seed(11)
+    folder = here / "deepseek"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    config = dict(
+        common, architectures=["DeepseekForCausalLM"], model_type="deepseek", hidden_act="silu",
+        num_key_value_heads=2, rope_theta=10000.0, rope_scaling=None, attention_bias=False,
+        n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=2, moe_intermediate_size=16,
+        first_k_dense_replace=1, moe_layer_freq=1, norm_topk_prob=False, scoring_func="softmax",
+        tie_word_embeddings=False, torch_dtype="float32")
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    hidden, head = config["hidden_size"], config["hidden_size"] // config["num_attention_heads"]
+    shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,),
+              "lm_head.weight": (config["vocab_size"], hidden)}
+
+    def feed_forward(prefix, size):
+        shapes.update({prefix + "gate_proj.weight": (size, hidden), prefix + "up_proj.weight": (size, hidden),
+                       prefix + "down_proj.weight": (hidden, size)})
+
+    for layer in range(config["num_hidden_layers"]):
+        p = f"model.layers.{layer}."
+        shapes.update({p + "input_layernorm.weight": (hidden,), p + "post_attention_layernorm.weight": (hidden,)})
+        for part, heads in (("q", "num_attention_heads"), ("k", "num_key_value_heads"), ("v", "num_key_value_heads")):
+            shapes[p + f"self_attn.{part}_proj.weight"] = (config[heads] * head, hidden)
+        shapes[p + "self_attn.o_proj.weight"] = (hidden, hidden)
+        if layer < config["first_k_dense_replace"]:
+            feed_forward(p + "mlp.", config["intermediate_size"])
+            continue
+        shapes[p + "mlp.gate.weight"] = (config["n_routed_experts"], hidden)
+        for expert in range(config["n_routed_experts"]):
+            feed_forward(p + f"mlp.experts.{expert}.", config["moe_intermediate_size"])
+        feed_forward(p + "mlp.shared_experts.", config["moe_intermediate_size"] * config["n_shared_experts"])
+    save_file({name: torch.randn(shape) * 0.3 for name, shape in shapes.items()},
+              folder / "model.safetensors", metadata={"format": "pt"})
+
+    cls = conversion.get_model_class("DeepseekForCausalLM")
+    patched = type(cls.__name__, (cls,), {"set_vocab": lambda self: None, "model_arch": cls.model_arch})
+    patched(folder, converter.gguf.LlamaFileType.ALL_F32, folder / "expected.gguf", hparams=config).write()
+
+
+if "--deepseek" in sys.argv:
+    logging.basicConfig(level=logging.WARNING)
+    make_deepseek()
+    sys.exit()
 
 torch.manual_seed(7)
 for name, (cls, config, extra) in models.items():

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Is a model quantised by `fathom quantize` as good as one quantised by a peer?
+
+Both quantise the same unrounded GGUF to each type. The peer's llama-perplexity then reads both
+files, so that nothing but the weights differs, and compares each with the source: perplexity, and
+the mean Kullback-Leibler divergence of its predictions from the source's (in nats a token), which
+is far finer than perplexity. The last column is `fathom eval` on Fathom's file.
+
+    compare_quantisers.py --fathom build/release/bin/fathom --peer FOLDER \\
+        --model source-f32.gguf --text text.txt [--chunks 8] [TYPE ...]
+
+FOLDER holds llama-quantize and llama-perplexity. Needs nothing but Python's own library.
+docs/compatibility.md has the results.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TYPES = ["Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0",
+         "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
+
+
+def run(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace")
+    if done.returncode != 0:
+        sys.exit(f"{command[0]}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    return done.stdout + done.stderr
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fathom", required=True, type=Path)
+    parser.add_argument("--peer", required=True, type=Path, help="folder of llama-quantize and llama-perplexity")
+    parser.add_argument("--model", required=True, type=Path, help="unrounded GGUF")
+    parser.add_argument("--text", required=True, type=Path)
+    parser.add_argument("--chunks", type=int, default=8, help="of 512 tokens")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("types", nargs="*", metavar="TYPE", help=" ".join(TYPES))
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as work:
+        base = Path(work) / "base"
+        common = ["-f", arguments.text, "-c", 512, "-b", 512, "--chunks", arguments.chunks, "-t",
+                  arguments.threads, "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--kl-divergence-base", base]
+        said = run(arguments.peer / "llama-perplexity", "-m", arguments.model, *common)
+        print("source: perplexity", re.search(r"PPL[^=]*= *([\d.]+)", said)[1])
+        print(f"{'type':<8}{'bytes':>12}{'':>4}{'KL Fathom':>11}{'KL peer':>11}{'PPL Fathom':>12}"
+              f"{'PPL peer':>10}{'fathom eval':>13}", flush=True)
+        for name in arguments.types or TYPES:
+            row = {}
+            for who in ("fathom", "peer"):
+                file = Path(work) / f"{who}.gguf"
+                if who == "fathom":
+                    run(arguments.fathom, "quantize", arguments.model, file, "--type", name,
+                        "--threads", arguments.threads)
+                    own = json.loads(subprocess.run(
+                        [str(a) for a in [arguments.fathom, "eval", file, "--perplexity", arguments.text,
+                                          "--window", 512, "--limit", arguments.chunks, "--threads",
+                                          arguments.threads, "--kv-type", "f32", "--json"]],
+                        check=True, capture_output=True, text=True).stdout)["perplexity"]["perplexity"]
+                else:
+                    run(arguments.peer / "llama-quantize", arguments.model, file, name, arguments.threads)
+                said = run(arguments.peer / "llama-perplexity", "-m", file, *common, "--kl-divergence")
+                row[who] = (file.stat().st_size, float(re.search(r"Mean +KLD: *([\d.]+)", said)[1]),
+                            float(re.search(r"Mean PPL\(Q\) *: *([\d.]+)", said)[1]))
+                file.unlink()
+            ours, peer = row["fathom"], row["peer"]
+            size = f"{ours[0]}" if ours[0] == peer[0] else f"{ours[0]}{ours[0] - peer[0]:+}"
+            print(f"{name:<8}{size:>16}{ours[1]:>11.5f}{peer[1]:>11.5f}{ours[2]:>12.3f}{peer[2]:>10.3f}{own:>13.3f}",
+                  flush=True)
+
+
+if __name__ == "__main__":
+    main()
