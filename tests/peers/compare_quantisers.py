@@ -15,6 +15,7 @@ docs/compatibility.md has the results.
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,7 +44,10 @@ def main():
     parser.add_argument("types", nargs="*", metavar="TYPE", help=" ".join(TYPES))
     arguments = parser.parse_args()
 
+    for name in ("fathom", "peer", "model", "text"):
+        setattr(arguments, name, getattr(arguments, name).resolve())
     with tempfile.TemporaryDirectory() as work:
+        os.chdir(work)  # peers leave logs where they run
         base = Path(work) / "base"
         common = ["-f", arguments.text, "-c", 512, "-b", 512, "--chunks", arguments.chunks, "-t",
                   arguments.threads, "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--kl-divergence-base", base]

@@ -18,6 +18,7 @@ Needs nothing but Python's own library. docs/compatibility.md has the results.
 
 import argparse
 import json
+import os
 import random
 import shutil
 import struct
@@ -192,7 +193,9 @@ def main():
     arguments = parser.parse_args()
     failures = 0
     print(f"{'model':<30}{'positions':>10}{'median':>10}{'95 %':>10}{'largest':>10}  difference in nats")
+    arguments.fathom, arguments.peer = arguments.fathom.resolve(), arguments.peer.resolve()
     with tempfile.TemporaryDirectory() as work:
+        os.chdir(work)  # peers leave logs where they run
         for case in arguments.cases or CASES:
             for options in CASES[case]:
                 name = " ".join([case, *options])
