@@ -87,7 +87,7 @@ AddedTokenMatcher::Match AddedTokenMatcher::longest(std::string_view text) const
 }
 
 void AddedTokenMatcher::split(std::string_view text, bool parse_special,
-                              std::vector<Segment>& out) const {
+                              std::vector<TextPart>& out) const {
   std::size_t plain = 0;  // where the plain text before the next token begins
   for (std::size_t at = 0; !empty() && at < text.size();) {
     const Match match = longest(text.substr(at));

@@ -14,7 +14,7 @@ namespace fathom {
 
 /// A stretch of text: plain (no token) or one added token with the white space after it that it
 /// swallows.
-struct Segment {
+struct TextPart {
   std::string_view text;
   const AddedToken* token = nullptr;
 };
@@ -28,7 +28,7 @@ class AddedTokenMatcher {
 
   /// Appends the segments of `text` in order. Without `parse_special`, a special token found is
   /// plain text.
-  void split(std::string_view text, bool parse_special, std::vector<Segment>& out) const;
+  void split(std::string_view text, bool parse_special, std::vector<TextPart>& out) const;
 
  private:
   struct Node {

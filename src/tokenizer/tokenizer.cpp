@@ -260,9 +260,9 @@ void Tokenizer::Impl::encode_segment(std::string_view text, bool first, bool par
     changed = normalised(text);
     text = changed;
   }
-  std::vector<Segment> segments;
+  std::vector<TextPart> segments;
   normalised_added.split(text, parse_special, segments);
-  for (const Segment& segment : segments) {
+  for (const TextPart& segment : segments) {
     if (segment.token) {
       out.push_back(segment.token->id);
     } else if (is_sentence_piece() && spec.space_prefix != SpacePrefix::EverySegment) {
@@ -289,9 +289,9 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
   std::vector<TokenId> out;
   out.reserve(text.size() / 3 + 2);
   if (options.add_special && impl.spec.add_bos) out.push_back(*impl.spec.bos);
-  std::vector<Segment> segments;
+  std::vector<TextPart> segments;
   impl.raw_added.split(text, options.parse_special, segments);
-  for (const Segment& segment : segments) {
+  for (const TextPart& segment : segments) {
     if (segment.token) {
       out.push_back(segment.token->id);
     } else {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -121,6 +122,44 @@ TEST(Boundaries, OnlyCliMayExit) {
       EXPECT_FALSE(std::regex_search(code, exit_call)) << file << ":" << line << ": " << text;
     }
   }
+}
+
+// Two types of one name in one namespace are undefined behaviour that neither compiler nor linker
+// reports: the inline functions of one (a vector's, say) are taken for the other's.
+TEST(Boundaries, NoTwoTypesShareAName) {
+  static const std::regex opens(R"(^(?:inline )?namespace ?([\w:]*) ?\{)");
+  static const std::regex closes(R"(^\}\s*// namespace)");
+  static const std::regex type(
+      R"(^(?:template <.*> )?(?:struct|enum class|enum|class) (\w+)\b(.*)$)");
+  std::map<std::string, std::string> places;  // a type's full name to where it is defined
+  for (const fs::path& file : sources()) {
+    std::vector<std::string> namespaces;
+    std::ifstream in(file);
+    std::string text;
+    for (std::size_t line = 1; std::getline(in, text); ++line) {
+      std::smatch match;
+      if (std::regex_search(text, match, opens)) {
+        namespaces.push_back(match[1]);
+      } else if (std::regex_search(text, closes)) {
+        ASSERT_FALSE(namespaces.empty()) << file << ":" << line;
+        namespaces.pop_back();
+      } else if (std::regex_match(text, match, type)) {
+        const std::string rest = match[2];
+        const bool declared_only = rest.ends_with(";") && rest.find('{') == std::string::npos;
+        const bool specialised = rest.starts_with("<") || rest.starts_with("::");
+        // A nameless namespace keeps its types to the file.
+        const bool local = std::ranges::find(namespaces, "") != namespaces.end();
+        if (declared_only || specialised || local) continue;
+        std::string name;
+        for (const std::string& part : namespaces) name += part + "::";
+        const std::string place = file.string() + ":" + std::to_string(line);
+        const auto [first, is_new] = places.emplace(name + match[1].str(), place);
+        EXPECT_TRUE(is_new) << first->first << " is defined at " << first->second << " and "
+                            << place;
+      }
+    }
+  }
+  EXPECT_GT(places.size(), 100U);
 }
 
 }  // namespace

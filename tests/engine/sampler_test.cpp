@@ -34,8 +34,8 @@ std::vector<float> random_logits(std::size_t size, float spread, std::uint32_t s
 std::map<std::int32_t, double> twin(std::vector<float> logits, const SamplingParams& params) {
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](auto a, auto b) { return logits[a] > logits[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](auto a, auto b) { return std::pair(-logits[a], a) < std::pair(-logits[b], b); });
   if (params.top_k > 0 && static_cast<std::size_t>(params.top_k) < order.size()) {
     order.resize(static_cast<std::size_t>(params.top_k));
   }
