@@ -3,14 +3,15 @@
 //
 // A packed product takes, for each 32 (or 16) features, the exact integer dot product of codes and
 // quantised activations, then acc = fma(dot * scale, d, acc) and, with minimums,
-// acc = fma(min, d * sum, acc). A row product keeps sixteen partial sums, feature i in sum i % 16.
-// No kernel does it otherwise, whatever the number of tokens, hence no result depends on it.
+// acc = fma(min, d * sum, acc). No kernel does it otherwise, whatever the number of tokens, hence
+// no result depends on it. Weights that are not packed have their kernels in dot_simd.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "backend/cpu/dot_simd.h"
 #include "backend/cpu/matmul_table.h"
 #include "backend/cpu/pack_simd.h"
 #include "backend/cpu/packed_layout.h"
@@ -382,109 +383,6 @@ struct MatmulKernels {
     }
   }
 
-  template <DType D>
-  static F floats(const std::byte* p) {
-    if constexpr (D == DType::F32) {
-      return S::load(reinterpret_cast<const float*>(p));
-    } else if constexpr (D == DType::F16) {
-      return S::half(p);
-    } else if constexpr (D == DType::BF16) {
-      return S::brain(p);
-    } else {
-      // As F16, whose exponent has one bit more, E4M3 reads 2^8 times too small; F16's subnormals
-      // convert at full speed, which F32's would not. The code of 480 is NaN.
-      const I code = S::bytes(p);
-      const I magnitude = S::left(S::bit_and(code, S::all_words(0x7F)), 7);
-      const I sign = S::left(S::bit_and(code, S::all_words(0x80)), 8);
-      const F value = S::mul(S::half_words(S::bit_or(magnitude, sign)), S::all(256.0F));
-      return S::from_bits(S::where_equal(magnitude, S::all_words(0x7F << 7),
-                                         S::all_words(0x7FC00000U), S::bits(value)));
-    }
-  }
-
-  /// The sum of sixteen lanes: 8 onto 8, 4 onto 4, and so on.
-  static float total(F* parts) {
-    for (int n = kParts / 2; n > 0; n /= 2) {
-      for (int i = 0; i < n; ++i) parts[i] = S::add(parts[i], parts[i + n]);
-    }
-    return S::sum(parts[0]);
-  }
-
-  template <DType D, int R, int T>
-  static void dot_block(const std::byte* rows, std::size_t row_bytes, std::size_t features,
-                        const float* x, std::size_t x_stride, float* out, std::size_t out_stride) {
-    constexpr std::size_t element = D == DType::F32 ? 4 : D == DType::F8_E4M3 ? 1 : 2;
-    F acc[R][T][kParts];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        for (int part = 0; part < kParts; ++part) acc[r][t][part] = S::zero();
-      }
-    }
-    const auto add = [&acc](const std::byte* w, std::size_t w_stride, const float* xs,
-                            std::size_t xs_stride) {
-#pragma GCC unroll 2
-      for (int part = 0; part < kParts; ++part) {
-        F weight[R];
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) weight[r] = floats<D>(w + r * w_stride + part * L * element);
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) {
-          const F xt = S::load(xs + t * xs_stride + part * L);
-#pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) acc[r][t][part] = S::fma(weight[r], xt, acc[r][t][part]);
-        }
-      }
-    };
-    std::size_t i = 0;
-    for (; i + 16 <= features; i += 16) add(rows + i * element, row_bytes, x + i, x_stride);
-    if (i < features) {
-      // The tail goes through zero-padded copies, so that nothing past a row's end is read.
-      std::byte w[R][16 * element] = {};
-      float xs[T][16] = {};
-      for (int r = 0; r < R; ++r) {
-        std::memcpy(w[r], rows + r * row_bytes + i * element, (features - i) * element);
-      }
-      for (int t = 0; t < T; ++t) std::memcpy(xs[t], x + t * x_stride + i, (features - i) * 4);
-      add(w[0], 16 * element, xs[0], 16);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) out[r * out_stride + t] = total(acc[r][t]);
-    }
-  }
-
-  template <DType D, int R, int T>
-  static void dot_tokens(const std::byte* rows, std::size_t row_bytes, std::size_t features,
-                         const float* x, std::size_t x_stride, std::size_t tokens, float* out,
-                         std::size_t out_stride) {
-    for (; tokens >= T; tokens -= T, x += T * x_stride, out += T) {
-      dot_block<D, R, T>(rows, row_bytes, features, x, x_stride, out, out_stride);
-    }
-    if constexpr (T > 1) {
-      dot_tokens<D, R, T / 2>(rows, row_bytes, features, x, x_stride, tokens, out, out_stride);
-    }
-  }
-
-  template <DType D>
-  static void dot_rows(const std::byte* rows, std::size_t row_bytes, std::size_t row_count,
-                       std::size_t features, const float* x, std::size_t x_stride,
-                       std::size_t tokens, float* out) {
-    const std::size_t stride = tokens;
-    constexpr int R = S::kDotRows;
-    for (; row_count >= R; row_count -= R, rows += R * row_bytes, out += R * stride) {
-      dot_tokens<D, R, S::kDotTokens>(rows, row_bytes, features, x, x_stride, tokens, out, stride);
-    }
-    if constexpr (R > 1) {
-      for (; row_count > 0; --row_count, rows += row_bytes, out += stride) {
-        dot_tokens<D, 1, S::kDotTokens>(rows, row_bytes, features, x, x_stride, tokens, out,
-                                        stride);
-      }
-    }
-  }
-
   static void finish(const float* sums, std::size_t sums_stride, std::size_t rows,
                      std::size_t tokens, const float* bias, bool accumulate, float* y,
                      std::size_t y_stride) {
@@ -580,10 +478,14 @@ struct MatmulKernels {
     set_formats<BlockQ8_0, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ2_K, BlockQ3_K,
                 BlockQ4_K, BlockQ5_K, BlockQ6_K>(t);
     t.multiply_f32 = &multiply_f32;
-    t.dot_rows[static_cast<std::size_t>(DType::F32)] = &dot_rows<DType::F32>;
-    t.dot_rows[static_cast<std::size_t>(DType::F16)] = &dot_rows<DType::F16>;
-    t.dot_rows[static_cast<std::size_t>(DType::BF16)] = &dot_rows<DType::BF16>;
-    t.dot_rows[static_cast<std::size_t>(DType::F8_E4M3)] = &dot_rows<DType::F8_E4M3>;
+    t.dot_rows[static_cast<std::size_t>(DType::F32)] =
+        &DotKernels<S>::template dot_rows<DType::F32>;
+    t.dot_rows[static_cast<std::size_t>(DType::F16)] =
+        &DotKernels<S>::template dot_rows<DType::F16>;
+    t.dot_rows[static_cast<std::size_t>(DType::BF16)] =
+        &DotKernels<S>::template dot_rows<DType::BF16>;
+    t.dot_rows[static_cast<std::size_t>(DType::F8_E4M3)] =
+        &DotKernels<S>::template dot_rows<DType::F8_E4M3>;
     t.finish = &finish;
     t.quantise = &quantise;
     t.silu_mul = &silu_mul;
