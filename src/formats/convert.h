@@ -26,6 +26,7 @@ struct ConvertOptions {
   bool allow_no_tokenizer = false;
   unsigned threads = 0;
   ProgressSink progress = {};
+  const char* activity = "converting";  // what progress calls it
 };
 
 struct ConvertReport : QuantizeReport {

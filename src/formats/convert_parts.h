@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,5 +54,14 @@ struct SourcedJob {
 std::vector<SourcedJob> convert_tensors(const Checkpoint& source, const ConvertModel& model,
                                         const ConvertOptions& options,
                                         std::vector<std::string>& notes);
+
+/// Gives each job its type by the mix, and tells the report.
+void choose_types(std::vector<SourcedJob>& jobs, const ConvertModel& model,
+                  const ConvertOptions& options, ConvertReport& report);
+
+/// Writes the file, whole or not at all; `before_commit` may throw to stop the last step.
+void write_converted(const std::filesystem::path& output, GgufMetadata metadata,
+                     std::vector<SourcedJob> jobs, const ConvertOptions& options,
+                     const std::function<void()>& before_commit);
 
 }  // namespace fathom

@@ -18,13 +18,18 @@ namespace fathom {
 /// Fills `out` [end - begin, row_elements] with rows [begin, end). Called from several threads.
 using RowReader = std::function<void(std::uint64_t begin, std::uint64_t end, std::span<float> out)>;
 
+/// Fills `out` with rows [begin, end) in the plan's own type. Called from several threads.
+using RowEncoder =
+    std::function<void(std::uint64_t begin, std::uint64_t end, std::span<std::byte> out)>;
+
+/// Where a tensor's bytes come from: `verbatim`, or `encoded`, or `rows`, whichever is there first.
 struct TensorJob {
   TensorPlan plan;
-  /// Bytes to copy as they are; used when not empty.
-  std::span<const std::byte> verbatim = {};
-  RowReader rows = {};
+  std::span<const std::byte> verbatim = {};  // to be copied
+  RowReader rows = {};                       // to be rounded to plan.dtype
   /// Rows that are best read together (a head, say): chunks are multiples of it.
   std::uint64_t rows_together = 1;
+  RowEncoder encoded = {};  // made in plan.dtype
 };
 
 /// Appends all jobs to the writer, whose plan must be theirs in order. `progress` advances by bytes
