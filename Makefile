@@ -36,9 +36,9 @@ test: setup ## build everything and run all tests
 	@ctest --test-dir $(BUILD) --output-on-failure -j2
 
 asan: setup ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@cmake --preset asan >/dev/null
+	@cmake --fresh --preset asan >/dev/null
 	@cmake --build build/asan
-	@ctest --test-dir build/asan --output-on-failure -j2
+	@UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/asan --output-on-failure -j2
 
 fuzz: setup ## fuzz every target for FUZZ_SECONDS each (60)
 	@scripts/fuzz $(FUZZ_SECONDS)
