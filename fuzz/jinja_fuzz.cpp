@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // Small enough that a template at its limits still leaves the fuzzer fast.
   limits.max_steps = 50'000;
   limits.max_output_bytes = 1 << 20;
-  limits.max_allocated_bytes = 16 << 20;
+  limits.max_memory_bytes = 4 << 20;
   limits.max_range = 1000;
   try {
     const std::string_view source(reinterpret_cast<const char*>(data), size);

@@ -1,5 +1,7 @@
 // The short names. An entry states licence and size because a person agrees to both by pulling; the
-// sizes are rounded. Only files whose place is certain are listed.
+// sizes are rounded. Only files whose place is certain are listed: the first is pinned and pulled
+// by the tests' assets; the Hub's were each found named, repository and file, in programs of others
+// (November 2026), but not fetched from here.
 #include <array>
 
 #include "store/model_spec.h"

@@ -18,13 +18,17 @@ namespace fathom {
 using Json = nlohmann::ordered_json;
 
 /// What a template may use. Past any of these, parsing or rendering throws Error(ResourceLimit).
+/// With the usual ones, a hostile template leaves the process below 64 MiB of memory.
 struct TemplateLimits {
   size_t max_template_bytes = size_t{256} << 10;
   size_t max_steps = 20'000'000;  // visited nodes and items; 64 bytes of scanned text are one
   size_t max_depth = 500;         // nesting of syntax, of values, and of calls in calls
-  size_t max_output_bytes = size_t{64} << 20;
-  size_t max_allocated_bytes = size_t{256} << 20;  // all values made during a rendering
-  size_t max_range = 100'000;  // items of range(); jinja2's sandbox has the same
+  // For the template's own inventions. What the inputs need comes on top: a long conversation may
+  // make long texts, a short one may not.
+  size_t max_output_bytes = size_t{4} << 20;   // the output, and any one text on the way to it
+  size_t max_memory_bytes = size_t{16} << 20;  // all values and texts alive at one time
+  size_t per_input_byte = 16;                  // both limits grow by this for each byte of input
+  size_t max_range = 100'000;                  // items of range(); jinja2's sandbox has the same
 };
 
 /// One conversation to render: views of JSON that must outlive the call. Each member reaches the

@@ -199,9 +199,7 @@ Value Interpreter::eval_concat(const Expr& expr, const ScopePtr& scope) {
   std::string joined;
   for (const ExprPtr& child : expr.items) {
     joined += str(eval(*child, scope));
-    if (joined.size() > limits().max_output_bytes) {
-      limit_error("a text of more than {} bytes", limits().max_output_bytes);
-    }
+    check_text(joined.size());
   }
   return text(std::move(joined));
 }

@@ -20,6 +20,7 @@ template <std::string (*F)(std::string_view)>
 Value mapped(Runtime& runtime, const Value& value, Args& args) {
   const Bound bound(runtime, "a text filter", args, {});
   const Value s = soft_text(runtime, value);
+  runtime.allocate(s.string().size() * sizeof(text::CodePoint));  // F may see the text as these
   return runtime.text(F(s.string()), s.is_safe());
 }
 
@@ -104,9 +105,7 @@ Value filter_indent(Runtime& runtime, const Value& value, Args& args) {
       if (bound.flag(2, false) || !line.string().empty()) out += indent;
     }
     out += line.string();
-    if (out.size() > runtime.limits().max_output_bytes) {
-      runtime.limit_error("a text of more than {} bytes", runtime.limits().max_output_bytes);
-    }
+    runtime.check_text(out.size());
   }
   return runtime.text(std::move(out), value.is_safe());
 }
@@ -136,7 +135,7 @@ Value filter_wordcount(Runtime& runtime, const Value& value, Args& args) {
   const Bound bound(runtime, "wordcount", args, {});
   Int words = 0;
   bool inside = false;
-  for (const text::CodePoint& c : text::code_points(runtime.str(value))) {
+  for (const text::CodePoint& c : runtime.code_points(runtime.str(value))) {
     const bool part = c.value == '_' || text::is_alpha(c.value) || text::is_numeric(c.value);
     words += part && !inside ? 1 : 0;
     inside = part;

@@ -189,9 +189,7 @@ Value filter_join(Runtime& runtime, const Value& value, Args& args) {
     if (!std::exchange(first, false)) out += separator;
     out += part;
     runtime.charge_text(part.size() + separator.size());
-    if (out.size() > runtime.limits().max_output_bytes) {
-      runtime.limit_error("a text of more than {} bytes", runtime.limits().max_output_bytes);
-    }
+    runtime.check_text(out.size());
   }
   return runtime.text(std::move(out), bound.has(0) && bound[0].is_safe());
 }

@@ -282,10 +282,7 @@ class BraceFormatter {
         ++at;
       }
       runtime_.charge_text(0);
-      if (out.size() > runtime_.limits().max_output_bytes) {
-        runtime_.limit_error("a formatted text of more than {} bytes",
-                             runtime_.limits().max_output_bytes);
-      }
+      runtime_.check_text(out.size());
     }
     return out;
   }
@@ -445,10 +442,7 @@ std::string percent_format(Runtime& runtime, const std::string& format, const Va
     if (!value) value = next();
     out += percent_one(runtime, spec, *value);
     runtime.charge(1);
-    if (out.size() > runtime.limits().max_output_bytes) {
-      runtime.limit_error("a formatted text of more than {} bytes",
-                          runtime.limits().max_output_bytes);
-    }
+    runtime.check_text(out.size());
   }
   const bool surplus_is_fine =
       used_mapping || args.is_dict() || (args.is_sequence() && !is_tuple && used == 0);

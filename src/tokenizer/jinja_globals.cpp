@@ -100,7 +100,9 @@ Value range(Runtime& runtime, Args& args, const Value& /*now*/) {
       runtime.limit_error("range() of more than {} items", runtime.limits().max_range);
     }
     runtime.charge(1);
-    runtime.allocate(sizeof(Value));
+    if (sequence->items.size() == sequence->items.capacity()) {  // it is about to double
+      runtime.grow(sequence->charge, (sequence->items.size() + 1) * sizeof(Value));
+    }
     sequence->items.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }

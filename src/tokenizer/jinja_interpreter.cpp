@@ -134,13 +134,13 @@ std::string Interpreter::render(const Json& inputs) {
   const auto top = std::make_shared<Scope>(nullptr);
   for (NameId id = 0; id < tree_.names.size(); ++id) {
     const auto found = inputs.find(tree_.names[id]);
-    if (found != inputs.end()) top->set(id, import(*found));
+    if (found != inputs.end()) set(*top, id, import(*found));
   }
   if (const auto found = inputs.find("now"); found != inputs.end()) now_ = import(*found);
-  std::string out;
+  Output out;
   out_ = &out;
   run(tree_.body, top);
-  return out;
+  return std::move(out.text);
 }
 
 Value Interpreter::apply_filter(std::string_view name, const Value& value, Args& args) {
@@ -155,25 +155,35 @@ bool Interpreter::apply_test(std::string_view name, const Value& value, Args& ar
 
 void Interpreter::write(std::string_view text) {
   charge_text(text.size());
-  if (text.size() > limits().max_output_bytes - out_->size()) {
-    limit_error("more than {} bytes of output", limits().max_output_bytes);
-  }
-  *out_ += text;
+  check_text(out_->text.size() + text.size());
+  grow(out_->charge, text.size());
+  out_->text += text;
 }
 
 Interpreter::ScopePtr Interpreter::new_scope(const ScopePtr& parent) {
-  allocate(sizeof(Scope));
-  return std::make_shared<Scope>(parent);
+  Charge memory = hold(sizeof(Scope) + kOverhead);
+  auto scope = std::make_shared<Scope>(parent);
+  scope->charge = std::move(memory);
+  return scope;
+}
+
+void Interpreter::set(Scope& scope, NameId id, Value value) {
+  if (scope.replace(id, value)) return;
+  auto& variables = scope.variables;
+  if (variables.size() == variables.capacity()) {  // it is about to double
+    grow(scope.charge, std::max<size_t>(1, variables.size()) * sizeof(variables[0]));
+  }
+  variables.emplace_back(id, std::move(value));
 }
 
 /// What `body` prints, as a text of its own.
 std::string Interpreter::capture(const Body& body, const ScopePtr& scope) {
-  std::string text;
-  std::string* const outer = std::exchange(out_, &text);
+  Output printed;
+  Output* const outer = std::exchange(out_, &printed);
   // On an exception the rendering is over, so `out_` need not be restored for it.
   run(body, scope);
   out_ = outer;
-  return text;
+  return std::move(printed.text);
 }
 
 Interpreter::Flow Interpreter::run(const Body& body, const ScopePtr& scope) {
@@ -186,6 +196,7 @@ Interpreter::Flow Interpreter::run(const Body& body, const ScopePtr& scope) {
 }
 
 Interpreter::Flow Interpreter::run(const Stmt& stmt, const ScopePtr& scope) {
+  const Statement statement(*this);
   line_ = stmt.line;
   charge(1);
   switch (stmt.kind) {
@@ -212,7 +223,7 @@ Interpreter::Flow Interpreter::run(const Stmt& stmt, const ScopePtr& scope) {
       break;
     }
     case Stmt::Kind::Macro:
-      scope->set(stmt.id, make_macro(stmt, scope, stmt.text));
+      set(*scope, stmt.id, make_macro(stmt, scope, stmt.text));
       break;
     case Stmt::Kind::CallBlock:
       run_call_block(stmt, scope);
@@ -249,6 +260,7 @@ void Interpreter::run_for(const Stmt& stmt, const ScopePtr& scope, const Value& 
   ScopePtr inner = new_scope(scope);
   if (stmt.test) {
     // The condition sees the loop's target, but not its `loop`.
+    allocate(items.size() * sizeof(Value));
     std::vector<Value> kept;
     for (Value& item : items) {
       inner->variables.clear();
@@ -261,13 +273,18 @@ void Interpreter::run_for(const Stmt& stmt, const ScopePtr& scope, const Value& 
     run(stmt.otherwise, new_scope(scope));
     return;
   }
+  grow(kept_, 2 * sizeof(Value));
   changed_.emplace_back();
   // Only a recursive loop needs its scope again, which then may come to hold the loop.
-  if (stmt.recursive) captured_.push_back(scope);
+  if (stmt.recursive) {
+    grow(kept_, 2 * sizeof(ScopePtr));
+    captured_.push_back(scope);
+  }
   const Value loop_value =
       make<Loop>(items, stmt, stmt.recursive ? scope : nullptr, items, depth, changed_.size() - 1);
   auto& loop = static_cast<Loop&>(loop_value.object());
   for (size_t i = 0; i < loop.size(); ++i) {
+    const Statement round(*this);
     line_ = stmt.line;
     charge(1);
     // A fresh scope for each round: what a round sets, the next one does not see.
@@ -276,7 +293,7 @@ void Interpreter::run_for(const Stmt& stmt, const ScopePtr& scope, const Value& 
     } else {
       inner->variables.clear();
     }
-    inner->set(stmt.id, loop_value);
+    set(*inner, stmt.id, loop_value);
     assign(*stmt.target, loop.at(i), inner);
     if (run(stmt.body, inner) == Flow::Break) return;
   }
@@ -284,11 +301,11 @@ void Interpreter::run_for(const Stmt& stmt, const ScopePtr& scope, const Value& 
 
 Value Interpreter::recurse(const Stmt& loop, const std::shared_ptr<Scope>& scope,
                            const Value& items, size_t depth) {
-  std::string printed;
-  std::string* const outer = std::exchange(out_, &printed);
+  Output printed;
+  Output* const outer = std::exchange(out_, &printed);
   run_for(loop, scope, items, depth);
   out_ = outer;
-  return text(std::move(printed));
+  return text(std::move(printed.text));
 }
 
 bool Interpreter::loop_changed(size_t loop, Value value) {
@@ -313,8 +330,7 @@ void Interpreter::run_call_block(const Stmt& stmt, const ScopePtr& scope) {
 void Interpreter::assign(const Expr& target, const Value& value, const ScopePtr& scope) {
   switch (target.kind) {
     case Expr::Kind::Name:
-      scope->set(target.id, value);
-      allocate(sizeof(Value));
+      set(*scope, target.id, value);
       break;
     case Expr::Kind::NamespaceAttribute: {
       const Value* space = scope->find(target.id);
@@ -324,7 +340,9 @@ void Interpreter::assign(const Expr& target, const Value& value, const ScopePtr&
       if (target.name.starts_with('_')) {
         error("a namespace cannot hold '{}': its name begins with '_'", target.name);
       }
-      allocate(sizeof(Value));
+      if (space->space().find(target.name) == nullptr) {
+        grow(space->space().charge, 2 * (sizeof(Value) + target.name.size() + kOverhead));
+      }
       space->space().set(target.name, value);
       break;
     }
@@ -339,8 +357,8 @@ void Interpreter::assign(const Expr& target, const Value& value, const ScopePtr&
 }
 
 Value Interpreter::make_macro(const Stmt& stmt, const ScopePtr& scope, std::string macro_name) {
+  grow(kept_, 2 * sizeof(ScopePtr));
   captured_.push_back(scope);
-  allocate(sizeof(ScopePtr));
   return make<Macro>({}, stmt, scope, std::move(macro_name));
 }
 
@@ -356,14 +374,14 @@ Value Interpreter::call_macro(const Stmt& macro, const std::shared_ptr<Scope>& c
   bool has_caller = false;
 
   for (size_t i = 0; i < std::min(count, args.positional.size()); ++i) {
-    scope->set(signature.parameters[i], args.positional[i]);
+    set(*scope, signature.parameters[i], args.positional[i]);
     given[i] = true;
   }
   for (auto& [keyword, value] : args.keyword) {
     size_t i = 0;
     while (i < count && name(signature.parameters[i]) != keyword) ++i;
     if (i < count && !given[i]) {
-      scope->set(signature.parameters[i], value);
+      set(*scope, signature.parameters[i], value);
       given[i] = true;
     } else if (signature.uses_caller && keyword == "caller") {
       caller = value;
@@ -383,13 +401,13 @@ Value Interpreter::call_macro(const Stmt& macro, const std::shared_ptr<Scope>& c
       const bool parameter =
           scope->variables.end() != std::find_if(scope->variables.begin(), scope->variables.end(),
                                                  [&](const auto& v) { return v.first == id; });
-      if (!parameter || has_caller) scope->set(id, caller);
+      if (!parameter || has_caller) set(*scope, id, caller);
     } else if (signature.uses_varargs && name(id) == "varargs") {
       const size_t first = std::min(count, args.positional.size());
-      scope->set(id, tuple({args.positional.begin() + static_cast<ptrdiff_t>(first),
-                            args.positional.end()}));
+      set(*scope, id,
+          tuple({args.positional.begin() + static_cast<ptrdiff_t>(first), args.positional.end()}));
     } else if (signature.uses_kwargs && name(id) == "kwargs") {
-      scope->set(id, dict(surplus_named));
+      set(*scope, id, dict(surplus_named));
     }
   }
   const size_t first_default = count - signature.defaults.size();
@@ -397,8 +415,9 @@ Value Interpreter::call_macro(const Stmt& macro, const std::shared_ptr<Scope>& c
     if (given[i]) continue;
     const NameId id = signature.parameters[i];
     // A default may use the parameters before it.
-    scope->set(id, i >= first_default ? eval(*signature.defaults[i - first_default], scope)
-                                      : undefined("parameter '" + name(id) + "' was not provided"));
+    set(*scope, id,
+        i >= first_default ? eval(*signature.defaults[i - first_default], scope)
+                           : undefined("parameter '" + name(id) + "' was not provided"));
   }
   return text(capture(macro.body, scope));
 }

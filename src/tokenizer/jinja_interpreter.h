@@ -23,18 +23,26 @@ struct Scope {
     }
     return nullptr;
   }
-  void set(NameId id, Value value) {
+  /// False if the variable is new.
+  bool replace(NameId id, Value& value) {
     for (auto& [name, old] : variables) {
       if (name == id) {
         old = std::move(value);
-        return;
+        return true;
       }
     }
-    variables.emplace_back(id, std::move(value));
+    return false;
   }
 
   std::shared_ptr<Scope> parent;
   std::vector<std::pair<NameId, Value>> variables;
+  Charge charge;
+};
+
+/// Text on its way out: the rendering's, or what a block or macro prints.
+struct Output {
+  std::string text;
+  Charge charge;
 };
 
 class Interpreter : public Runtime {
@@ -70,6 +78,8 @@ class Interpreter : public Runtime {
   Value make_macro(const Stmt& stmt, const ScopePtr& scope, std::string macro_name);
   void write(std::string_view text);
   ScopePtr new_scope(const ScopePtr& parent);
+  /// Sets the variable in this very scope.
+  void set(Scope& scope, NameId id, Value value);
 
   // Expressions: jinja_expr.cpp.
   Value eval(const Expr& expr, const ScopePtr& scope);
@@ -89,12 +99,13 @@ class Interpreter : public Runtime {
   Args arguments(const Expr& expr, const ScopePtr& scope);
 
   const Template& tree_;
-  std::string* out_ = nullptr;
+  Output* out_ = nullptr;
   Value now_;
   // Scopes that a macro keeps alive. A macro lies in its own scope, so these are emptied at the
   // end.
   std::vector<ScopePtr> captured_;
   std::vector<Value> changed_;  // by loop: what loop.changed() saw last
+  Charge kept_;                 // of these two, which only grow
 };
 
 }  // namespace fathom::jinja

@@ -107,19 +107,17 @@ Value repeat(Runtime& runtime, const Value& value, Int count) {
     return value.is_string() ? runtime.text("", value.is_safe())
                              : runtime.list({}, value.sequence().form);
   }
-  if (times > runtime.limits().max_output_bytes / size) {
-    runtime.limit_error("a value repeated past {} bytes", runtime.limits().max_output_bytes);
-  }
+  if (times > (size_t{1} << 40) / size) runtime.limit_error("a value repeated too often");
   if (value.is_string()) {
+    runtime.check_text(size * times);
     runtime.charge_text(size * times);
-    runtime.allocate(size * times);
     std::string out;
     out.reserve(size * times);
     for (size_t i = 0; i < times; ++i) out += value.string();
     return runtime.text(std::move(out), value.is_safe());
   }
+  runtime.check_memory(size * times * sizeof(Value));
   runtime.charge(size * times);
-  runtime.allocate(size * times * sizeof(Value));
   std::vector<Value> items;
   items.reserve(size * times);
   for (size_t i = 0; i < times; ++i) {
@@ -135,7 +133,7 @@ Value add(Runtime& runtime, const Value& a, const Value& b) {
     const auto side = [&](const Value& v) {
       return safe && !v.is_safe() ? text::escape(v.string()) : v.string();
     };
-    runtime.allocate(a.string().size() + b.string().size());
+    runtime.check_text(a.string().size() + b.string().size());
     return runtime.text(side(a) + side(b), safe);
   }
   using Form = Sequence::Form;

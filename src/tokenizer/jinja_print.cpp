@@ -8,12 +8,13 @@
 namespace fathom::jinja {
 namespace {
 
-void append_string_repr(std::string& out, const std::string& s) {
+void append_string_repr(Runtime& runtime, std::string& out, const std::string& s) {
   // Python prefers single quotes, unless only they would need escaping.
   const char quote =
       s.find('\'') != std::string::npos && s.find('"') == std::string::npos ? '"' : '\'';
   out += quote;
   for (size_t at = 0; at < s.size();) {
+    runtime.check_text(out.size());
     const text::CodePoint c = text::decode(s, at);
     at += c.size;
     if (c.value == static_cast<uint32_t>(quote) || c.value == '\\') {
@@ -36,9 +37,11 @@ void append_string_repr(std::string& out, const std::string& s) {
   out += quote;
 }
 
-void append_json_string(std::string& out, const std::string& s, bool ensure_ascii) {
+void append_json_string(Runtime& runtime, std::string& out, const std::string& s,
+                        bool ensure_ascii) {
   out += '"';
   for (size_t at = 0; at < s.size();) {
+    runtime.check_text(out.size());
     const text::CodePoint c = text::decode(s, at);
     at += c.size;
     switch (c.value) {
@@ -96,9 +99,7 @@ void Runtime::append_repr(std::string& out, const Value& value) {
   const Level level(*this);
   charge(1);
   // The text is not a value yet, so its size has to be watched here.
-  if (out.size() > limits_.max_output_bytes) {
-    limit_error("a text of more than {} bytes", limits_.max_output_bytes);
-  }
+  check_text(out.size());
   const auto append_items = [&](const std::vector<Value>& items, size_t first) {
     for (size_t i = first; i < items.size(); ++i) {
       if (i > first) out += ", ";
@@ -123,7 +124,7 @@ void Runtime::append_repr(std::string& out, const Value& value) {
       return;
     case Kind::String:
       if (value.is_safe()) out += "Markup(";
-      append_string_repr(out, value.string());
+      append_string_repr(*this, out, value.string());
       if (value.is_safe()) out += ')';
       return;
     case Kind::Dict: {
@@ -143,7 +144,7 @@ void Runtime::append_repr(std::string& out, const Value& value) {
       bool first = true;
       for (const auto& [name, item] : value.space().attributes) {
         if (!std::exchange(first, false)) out += ", ";
-        append_string_repr(out, name);
+        append_string_repr(*this, out, name);
         out += ": ";
         append_repr(out, item);
       }
@@ -196,9 +197,7 @@ void Runtime::append_json(std::string& out, const Value& value, const JsonStyle&
                           size_t level) {
   const Level nesting(*this);
   charge(1);
-  if (out.size() > limits_.max_output_bytes) {
-    limit_error("a text of more than {} bytes", limits_.max_output_bytes);
-  }
+  check_text(out.size());
   const auto new_line = [&](size_t depth) {
     if (!style.indent) return;
     charge(1 + depth);
@@ -224,7 +223,7 @@ void Runtime::append_json(std::string& out, const Value& value, const JsonStyle&
       return;
     case Kind::String:
       charge_text(value.string().size());
-      append_json_string(out, value.string(), style.ensure_ascii);
+      append_json_string(*this, out, value.string(), style.ensure_ascii);
       return;
     case Kind::Sequence: {
       const Sequence& sequence = value.sequence();
@@ -261,7 +260,7 @@ void Runtime::append_json(std::string& out, const Value& value, const JsonStyle&
         if (!std::exchange(first, false)) out += style.item_separator;
         new_line(level + 1);
         if (key.is_string()) {
-          append_json_string(out, key.string(), style.ensure_ascii);
+          append_json_string(*this, out, key.string(), style.ensure_ascii);
         } else if (key.is_number() || key.is_none()) {
           out += '"';
           append_json(out, key, style, level + 1);

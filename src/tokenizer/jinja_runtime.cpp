@@ -25,19 +25,37 @@ void Runtime::check_depth(uint32_t depth) const {
   }
 }
 
+std::shared_ptr<const std::string> Runtime::held_text(std::string s) {
+  struct Held {
+    std::string text;
+    Charge charge;
+  };
+  const size_t outside = s.capacity() > 15 ? s.capacity() + kOverhead : 0;
+  Charge memory = hold(sizeof(Held) + kOverhead + outside);
+  auto held = std::make_shared<Held>(Held{std::move(s), {}});
+  held->charge = std::move(memory);
+  return {held, &held->text};
+}
+
 Value Runtime::text(std::string s, bool safe) {
   charge_text(s.size());
-  allocate(s.size() + sizeof(std::string));
-  if (s.size() > limits_.max_output_bytes) {
-    limit_error("a text of more than {} bytes", limits_.max_output_bytes);
-  }
-  return Value(String{std::make_shared<const std::string>(std::move(s)), safe});
+  check_text(s.size());
+  return Value(String{held_text(std::move(s)), safe});
+}
+
+Value Runtime::character(std::string_view c, bool safe) {
+  if (safe || c.size() != 1 || (c[0] & 0x80) != 0) return text(std::string(c), safe);
+  if (characters_.empty()) characters_.resize(128);
+  Value& value = characters_[static_cast<size_t>(c[0])];
+  if (value.is_undefined()) value = text(std::string(c));
+  return value;
 }
 
 Value Runtime::list(std::vector<Value> items, Sequence::Form form) {
   charge(1 + items.size() / 8);
-  allocate(sizeof(Sequence) + items.size() * sizeof(Value));
+  Charge memory = hold(sizeof(Sequence) + kOverhead + items.capacity() * sizeof(Value));
   auto sequence = std::make_shared<Sequence>();
+  sequence->charge = std::move(memory);
   sequence->form = form;
   for (const Value& item : items) sequence->depth = std::max(sequence->depth, depth_of(item) + 1);
   check_depth(sequence->depth);
@@ -47,15 +65,18 @@ Value Runtime::list(std::vector<Value> items, Sequence::Form form) {
 
 Value Runtime::group(Value grouper, Value items) {
   const Value pair = tuple({std::move(grouper), std::move(items)});
+  Charge memory = hold(sizeof(Sequence) + kOverhead + 2 * sizeof(Value));
   auto named = std::make_shared<Sequence>(pair.sequence());
+  named->charge = std::move(memory);
   named->is_group = true;
   return Value(std::shared_ptr<const Sequence>(std::move(named)));
 }
 
 Value Runtime::iterator(std::vector<Value> items, const char* type_name) {
   charge(1 + items.size() / 8);
-  allocate(sizeof(Sequence) + items.size() * sizeof(Value));
+  Charge memory = hold(sizeof(Sequence) + kOverhead + items.capacity() * sizeof(Value));
   auto sequence = std::make_shared<Sequence>();
+  sequence->charge = std::move(memory);
   sequence->form = Sequence::Form::Iterator;
   sequence->type_name = type_name;
   for (const Value& item : items) sequence->depth = std::max(sequence->depth, depth_of(item) + 1);
@@ -65,8 +86,10 @@ Value Runtime::iterator(std::vector<Value> items, const char* type_name) {
 }
 
 Value Runtime::dict(std::vector<std::pair<Value, Value>> items) {
-  allocate(sizeof(Dict) + items.size() * sizeof(items[0]));
+  // Twice the items: the vector grows, and may end with room for as many again.
+  Charge memory = hold(sizeof(Dict) + kOverhead + 2 * items.size() * sizeof(items[0]));
   auto dict = std::make_shared<Dict>();
+  dict->charge = std::move(memory);
   for (auto& [key, value] : items) {
     const Kind kind = key.kind();
     const bool tuple = kind == Kind::Sequence && key.sequence().form == Sequence::Form::Tuple;
@@ -84,14 +107,12 @@ Value Runtime::dict(std::vector<std::pair<Value, Value>> items) {
   return Value(std::shared_ptr<const Dict>(std::move(dict)));
 }
 
-Value Runtime::undefined(std::string why) {
-  allocate(why.size() + sizeof(std::string));
-  return Value(Undefined{std::make_shared<const std::string>(std::move(why))});
-}
+Value Runtime::undefined(std::string why) { return Value(Undefined{held_text(std::move(why))}); }
 
 Value Runtime::new_namespace(std::vector<std::pair<std::string, Value>> attributes) {
-  allocate(sizeof(Namespace) + attributes.size() * sizeof(attributes[0]));
+  Charge memory = hold(sizeof(Namespace) + kOverhead + attributes.size() * sizeof(attributes[0]));
   auto space = std::make_shared<Namespace>();
+  space->charge = std::move(memory);
   space->attributes = std::move(attributes);
   namespaces_.push_back(space);
   return Value(std::move(space));
@@ -100,6 +121,7 @@ Value Runtime::new_namespace(std::vector<std::pair<std::string, Value>> attribut
 Value Runtime::import(const Json& json) {
   const Level level(*this);
   charge(1);
+  make_room(json.is_string() ? json.get_ref<const std::string&>().size() : 0);
   switch (json.type()) {
     case Json::value_t::null:
       return Value(nullptr);
@@ -121,9 +143,11 @@ Value Runtime::import(const Json& json) {
     }
     case Json::value_t::object: {
       // A JSON object has no repeated keys, so dict() and its search for them is not needed.
-      allocate(sizeof(Dict) + json.size() * sizeof(std::pair<Value, Value>));
+      Charge memory = hold(sizeof(Dict) + kOverhead + 2 * json.size() * sizeof(Value) * 2);
       auto dict = std::make_shared<Dict>();
+      dict->charge = std::move(memory);
       for (const auto& [key, item] : json.items()) {
+        make_room(key.size());
         Value value = import(item);
         dict->depth = std::max(dict->depth, depth_of(value) + 1);
         dict->items.emplace_back(text(key), std::move(value));
@@ -283,10 +307,13 @@ std::vector<Value> Runtime::iterate(const Value& value) {
     case Kind::String: {
       const std::string& s = value.string();
       std::vector<Value> items;
+      const size_t count = text::length(s);
+      allocate(count * sizeof(Value));
+      items.reserve(count);
       for (size_t at = 0; at < s.size();) {
         const size_t size = text::decode(s, at).size;
         charge(1);
-        items.push_back(text(s.substr(at, size), value.is_safe()));
+        items.push_back(character(std::string_view(s).substr(at, size), value.is_safe()));
         at += size;
       }
       return items;
@@ -427,21 +454,24 @@ Value Runtime::slice(const Value& object, const Value& start, const Value& stop,
   const Int from = start.is_none() ? (by < 0 ? size - 1 : 0) : clamp(bound(start, 0));
   const Int to = stop.is_none() ? (by < 0 ? -1 : size) : clamp(bound(stop, 0));
 
+  if (object.is_string() && by == 1) {
+    const std::string& s = object.string();
+    const size_t begin = text::byte_offset(s, static_cast<size_t>(from));
+    const size_t end = from >= to ? begin : text::byte_offset(s, static_cast<size_t>(to));
+    charge_text(end);
+    return text(s.substr(begin, end - begin), object.is_safe());
+  }
   std::vector<size_t> indices;
   for (Int i = from; by > 0 ? i < to : i > to; i += by) {
     charge(1);
+    allocate(sizeof(size_t) + sizeof(Value));
     indices.push_back(static_cast<size_t>(i));
     // One step past the ends is enough, and keeps the sum from overflowing.
     if (by > size || by < -size) break;
   }
   if (object.is_string()) {
     const std::string& s = object.string();
-    if (by == 1) {
-      const size_t begin = text::byte_offset(s, static_cast<size_t>(from));
-      const size_t end = from >= to ? begin : text::byte_offset(s, static_cast<size_t>(to));
-      return text(s.substr(begin, end - begin), object.is_safe());
-    }
-    const std::vector<text::CodePoint> points = text::code_points(s);
+    const std::vector<text::CodePoint> points = code_points(s);
     std::string out;
     for (const size_t i : indices) out += s.substr(points[i].offset, points[i].size);
     return text(std::move(out), object.is_safe());

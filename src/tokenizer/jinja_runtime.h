@@ -18,13 +18,17 @@
 
 #include "base/error.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/jinja_text.h"
 #include "tokenizer/jinja_value.h"
 
 namespace fathom::jinja {
 
 class Runtime {
  public:
-  explicit Runtime(const TemplateLimits& limits) : limits_(limits) {}
+  explicit Runtime(const TemplateLimits& limits)
+      : limits_(limits),
+        text_limit_(limits.max_output_bytes),
+        memory_limit_(limits.max_memory_bytes) {}
   virtual ~Runtime();
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
@@ -50,17 +54,40 @@ class Runtime {
   }
   /// Counts the work of a pass over `bytes` of text.
   void charge_text(size_t bytes) { charge(1 + bytes / 64); }
-  /// Counts memory that a value takes. Call it before allocating. Never given back: the budget
-  /// bounds what a rendering allocates in all, and so what it holds at any time.
+  /// Memory that something of `bytes` takes while the Charge lives. Call it before allocating.
+  Charge hold(size_t bytes) {
+    check_memory(bytes);
+    return {live_, bytes};
+  }
+  void grow(Charge& charge, size_t bytes) {
+    check_memory(bytes);
+    charge.grow(live_, bytes);
+  }
+  /// Memory of the current statement: what is not in a value, or not yet. Given back at its end.
   void allocate(size_t bytes) {
-    if (bytes > limits_.max_allocated_bytes - allocated_) {
-      limit_error("more than {} bytes allocated in all", limits_.max_allocated_bytes);
+    check_memory(bytes);
+    live_ += bytes;
+    transient_ += bytes;
+  }
+  void check_memory(size_t bytes) const {
+    if (live_ > memory_limit_ || bytes > memory_limit_ - live_) {
+      limit_error("more than {} bytes of memory", memory_limit_);
     }
-    allocated_ += bytes;
+  }
+  /// Call it wherever a text grows: it bounds the output, and each text on the way to it.
+  void check_text(size_t bytes) const {
+    if (bytes > text_limit_) limit_error("a text of more than {} bytes", text_limit_);
+  }
+  /// text::code_points, whose array is far larger than the text.
+  std::vector<text::CodePoint> code_points(std::string_view s) {
+    allocate(s.size() * sizeof(text::CodePoint));
+    return text::code_points(s);
   }
 
   // Constructors of values; each charges the budget.
   Value text(std::string s, bool safe = false);
+  /// A text of one character; of ASCII, one value each serves them all.
+  Value character(std::string_view c, bool safe);
   Value list(std::vector<Value> items, Sequence::Form form = Sequence::Form::List);
   Value tuple(std::vector<Value> items) { return list(std::move(items), Sequence::Form::Tuple); }
   Value group(Value grouper, Value items);  // one of groupby's
@@ -74,8 +101,9 @@ class Runtime {
   template <typename T, typename... A>
   Value make(std::span<const Value> holds, A&&... args) {
     charge(1);
-    allocate(sizeof(T) + holds.size() * sizeof(Value));
+    Charge memory = hold(sizeof(T) + kOverhead + holds.size() * sizeof(Value));
     auto object = std::make_shared<T>(std::forward<A>(args)...);
+    object->charge = std::move(memory);
     for (const Value& value : holds) object->depth = std::max(object->depth, depth_of(value) + 1);
     check_depth(object->depth);
     return Value(std::shared_ptr<Object>(std::move(object)));
@@ -132,18 +160,47 @@ class Runtime {
     Runtime& runtime_;
   };
 
+  /// The memory that a statement allocates for itself.
+  class Statement {
+   public:
+    explicit Statement(Runtime& runtime) : runtime_(runtime), before_(runtime.transient_) {}
+    ~Statement() {
+      runtime_.live_ -= runtime_.transient_ - before_;
+      runtime_.transient_ = before_;
+    }
+    Statement(const Statement&) = delete;
+    Statement& operator=(const Statement&) = delete;
+
+   private:
+    Runtime& runtime_;
+    size_t before_;
+  };
+
+  // What the allocator and a reference count add to an object.
+  static constexpr size_t kOverhead = 32;
+
   size_t line_ = 0;
 
  private:
   void check_depth(uint32_t depth) const;
+  /// Raises the limits for an input of `bytes` and the value that will hold it.
+  void make_room(size_t bytes) {
+    memory_limit_ += (bytes + sizeof(Value)) * limits_.per_input_byte;
+    text_limit_ += (bytes + sizeof(Value)) * limits_.per_input_byte;
+  }
+  std::shared_ptr<const std::string> held_text(std::string s);
   void append_repr(std::string& out, const Value& value);
   void append_json(std::string& out, const Value& value, const JsonStyle& style, size_t level);
   Value element(const Value& object, const Value& key);
 
   TemplateLimits limits_;
+  size_t text_limit_;
+  size_t memory_limit_;
   size_t steps_ = 0;
-  size_t allocated_ = 0;
+  size_t live_ = 0;       // bytes of all values and transients
+  size_t transient_ = 0;  // of these, what the statements under way have allocated
   size_t depth_ = 0;
+  std::vector<Value> characters_;
   // Every namespace made: they can hold themselves, so they are emptied at the end.
   std::vector<std::shared_ptr<Namespace>> namespaces_;
 };

@@ -119,9 +119,10 @@ void append_lower(std::string& out, const std::vector<CodePoint>& points, size_t
 CodePoint decode(std::string_view text, size_t offset) {
   const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(text[i])); };
   const uint32_t first = byte(offset);
-  if (first < 0x80) return {first, offset, 1};
+  const auto place = static_cast<uint32_t>(offset);
+  if (first < 0x80) return {first, place, 1};
   const size_t size = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  const CodePoint stray{stray_byte_base + first, offset, 1};
+  const CodePoint stray{stray_byte_base + first, place, 1};
   if (first < 0xC2 || first > 0xF4 || text.size() - offset < size) return stray;
   uint32_t value = first & (0x7FU >> size);
   for (size_t i = 1; i < size; ++i) {
@@ -134,7 +135,7 @@ CodePoint decode(std::string_view text, size_t offset) {
   if (value < smallest[size] || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) {
     return stray;
   }
-  return {value, offset, size};
+  return {value, place, static_cast<uint32_t>(size)};
 }
 
 void append(std::string& out, uint32_t value) {

@@ -16,8 +16,8 @@ namespace fathom::jinja::text {
 /// One code point of a string: its value (U+DC80..U+DCFF for a stray byte) and its place.
 struct CodePoint {
   uint32_t value;
-  size_t offset;  // byte offset in the string
-  size_t size;    // bytes, 1 to 4
+  uint32_t offset;  // byte offset in the string
+  uint32_t size;    // bytes, 1 to 4
 };
 
 /// The code point that starts at byte `offset`; `offset < text.size()`.

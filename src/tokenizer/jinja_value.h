@@ -28,6 +28,32 @@ struct Sequence;
 struct Namespace;
 class Object;
 
+/// A share of a rendering's memory budget, given back when its owner dies. A copy has no share.
+class Charge {
+ public:
+  Charge() = default;
+  Charge(size_t& live, size_t bytes) { grow(live, bytes); }
+  Charge(const Charge& /*other*/) {}
+  Charge& operator=(const Charge&) = delete;
+  Charge& operator=(Charge&& other) noexcept {
+    std::swap(live_, other.live_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~Charge() {
+    if (live_ != nullptr) *live_ -= bytes_;
+  }
+  void grow(size_t& live, size_t bytes) {
+    live_ = &live;
+    bytes_ += bytes;
+    live += bytes;
+  }
+
+ private:
+  size_t* live_ = nullptr;  // the Runtime's count, which outlives every value
+  size_t bytes_ = 0;
+};
+
 /// The arguments of a call to a macro, a method, a filter or a test.
 struct Args {
   std::vector<Value> positional;
@@ -127,6 +153,7 @@ struct Sequence {
   const char* type_name = "";  // Iterator: Python's name of its type
   bool is_group = false;       // Tuple: of groupby, with the names "grouper" and "list"
   Int range[3] = {0, 0, 1};    // Range: start, stop, step
+  Charge charge;
 
   /// Python gives it len(), indices and a truth value; an Iterator has none of them.
   bool has_length() const { return form != Form::Iterator; }
@@ -140,12 +167,14 @@ struct Sequence {
 struct Dict {
   uint32_t depth = 1;
   std::vector<std::pair<Value, Value>> items;
+  Charge charge;
 
   const Value* find(std::string_view key) const;
 };
 
 struct Namespace {
   std::vector<std::pair<std::string, Value>> attributes;
+  Charge charge;
 
   const Value* find(std::string_view name) const;
   void set(std::string_view name, Value value);
@@ -162,6 +191,7 @@ class Object {
   virtual std::optional<Value> attribute(Runtime& runtime, std::string_view name);
 
   uint32_t depth = 1;  // 1 + the deepest value it holds; set by Runtime::make
+  Charge charge;
 };
 
 /// Python's name of the value's type, as its error messages spell it: "str", "NoneType", ...

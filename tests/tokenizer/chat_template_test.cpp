@@ -154,7 +154,7 @@ TemplateLimits small_limits() {
   TemplateLimits limits;
   limits.max_steps /= 10;
   limits.max_output_bytes /= 10;
-  limits.max_allocated_bytes /= 10;
+  limits.max_memory_bytes /= 10;
   return limits;
 }
 
