@@ -31,8 +31,10 @@ std::size_t pages_for(std::size_t tokens) {
 }
 
 std::shared_ptr<Backend> make_backend(const ModelOptions& options) {
-  const bool exact = options.precision == ActivationPrecision::F32;
-  return make_cpu_backend({exact ? CpuPrecision::F32 : CpuPrecision::Fast, options.threads});
+  CpuPrecision precision = CpuPrecision::Fast;
+  if (options.precision == ActivationPrecision::F32) precision = CpuPrecision::F32;
+  if (options.precision == ActivationPrecision::Fine) precision = CpuPrecision::Fine;
+  return make_cpu_backend({precision, options.threads});
 }
 
 /// Rows of the batch that belong together: the batch's own lists, checked.

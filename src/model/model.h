@@ -17,8 +17,9 @@
 namespace fathom {
 
 enum class ActivationPrecision {
-  F32,  // the oracle path: weights dequantised exactly, activations never rounded
-  Fast  // activations rounded to INT8 blocks before quantised weights
+  F32,   // the oracle path: weights dequantised exactly, activations never rounded
+  Fine,  // activations rounded to 15 bits (two INT8 blocks) before quantised weights
+  Fast   // rounded to INT8 blocks: half the arithmetic of Fine
 };
 
 struct ModelOptions {

@@ -150,6 +150,44 @@ TEST(Matmul, Int8PrecisionIsExactForTheActivationsItQuantises) {
   }
 }
 
+TEST(Matmul, Int8PairRoundsActivationsToFifteenBits) {
+  ThreadPool pool(2);
+  const std::size_t tokens = 3;
+  const std::size_t rows = 37;
+  for (CpuLevel level : levels()) {
+    for (DType dtype : kQuantised) {
+      const std::size_t columns = widths(dtype).back();
+      const RandomMatrix weight(dtype, rows, columns, 24);
+      const std::vector<float> w = to_f32(weight.view);
+      std::vector<float> x = random_floats(tokens * columns, 25);
+      x[5] = 300;  // an outlier, which costs its neighbours most of INT8's eight bits
+      const auto y = multiply(weight.view, Precision::Int8Pair, level, pool, x, tokens);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t r = 0; r < rows; ++r) {
+          double sum = 0;
+          double size = 0;
+          double rounding =
+              0;  // half a step of the second code, 127 of which make half a first one
+          double code_size = 0;
+          for (std::size_t i = 0; i < columns; ++i) {
+            const auto block = x.begin() + static_cast<std::ptrdiff_t>(t * columns + i / 32 * 32);
+            double largest = 0;
+            std::for_each(block, block + 32,
+                          [&](float v) { largest = std::max(largest, std::abs(double{v})); });
+            const double weight_i = w[r * columns + i];
+            sum += double{x[t * columns + i]} * weight_i;
+            size += std::abs(double{x[t * columns + i]} * weight_i);
+            rounding += std::abs(weight_i) * largest / (127.0 * 2 * 127 * 2);
+            code_size = std::max(code_size, std::abs(weight_i));
+          }
+          ASSERT_NEAR(y[t * rows + r], sum, rounding + 2e-6 * size + 1e-4 * code_size)
+              << to_string(level) << " " << to_string(dtype);
+        }
+      }
+    }
+  }
+}
+
 TEST(Matmul, ExtremeCodesDoNotSaturate) {
   ThreadPool pool(1);
   for (CpuLevel level : levels()) {
@@ -194,7 +232,7 @@ TEST(Matmul, AllInstructionSetsAgreeBitForBit) {
   std::vector<DType> dtypes(std::begin(kQuantised), std::end(kQuantised));
   dtypes.insert(dtypes.end(), std::begin(kFloats), std::end(kFloats));
   for (DType dtype : dtypes) {
-    for (Precision precision : {Precision::F32, Precision::Int8}) {
+    for (Precision precision : {Precision::F32, Precision::Int8, Precision::Int8Pair}) {
       for (std::size_t columns : widths(dtype)) {
         const RandomMatrix weight(dtype, 37, columns, 7);
         for (std::size_t tokens : {1UL, 7UL}) {
@@ -219,7 +257,7 @@ TEST(Matmul, ResultsDependNeitherOnThreadsNorOnTokensInTheCall) {
   dtypes.insert(dtypes.end(), std::begin(kFloats), std::end(kFloats));
   for (CpuLevel level : levels()) {
     for (DType dtype : dtypes) {
-      for (Precision precision : {Precision::F32, Precision::Int8}) {
+      for (Precision precision : {Precision::F32, Precision::Int8, Precision::Int8Pair}) {
         const std::size_t columns = info(dtype).block_elements == 256 ? 512 : 288;
         const RandomMatrix weight(dtype, rows, columns, 9);
         const std::vector<float> x = random_floats(tokens * columns, 10);
@@ -403,7 +441,7 @@ TEST(FeedForward, LevelsThreadsAndTokensAgreeBitForBit) {
   ThreadPool three(3);
   const std::size_t hidden = 256;
   const std::size_t tokens = 29;
-  for (Precision precision : {Precision::F32, Precision::Int8}) {
+  for (Precision precision : {Precision::F32, Precision::Int8, Precision::Int8Pair}) {
     const RandomFfn ffn(DType::Q4_K, hidden, 768, 40);
     const std::vector<float> x = random_floats(tokens * hidden, 43);
     std::vector<float> expected(tokens * hidden);
@@ -429,7 +467,7 @@ TEST(MixtureOfExperts, IsTheWeightedSumOfItsExperts) {
   const std::size_t experts = 9;
   const std::size_t per_token = 3;
   for (CpuLevel level : levels()) {
-    for (Precision precision : {Precision::F32, Precision::Int8}) {
+    for (Precision precision : {Precision::F32, Precision::Int8, Precision::Int8Pair}) {
       for (DType dtype : {DType::F16, DType::Q4_0}) {
         std::vector<std::unique_ptr<RandomFfn>> stored;
         std::vector<FeedForward> packed;

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 
+#include "backend/cpu/kernel_trace.h"
 #include "base/cpu_features.h"
 #include "model/golden_models.h"
 
@@ -132,8 +133,12 @@ TEST_P(Oracle, EveryInstructionSetAgrees) {
     const auto model = load_golden(GetParam());
     ::unsetenv("FATHOM_CPU");
     const auto vocab_size = static_cast<std::size_t>(model->config().vocab_size);
+    cpu::forget_kernels_ran();
     const auto logits = feed_in_chunks(*model, golden.tokens, {80, 7});
     EXPECT_LE(worst_error(logits, golden.logits, vocab_size), kOracleTolerance) << to_string(level);
+    // What the kernels say themselves: these ran, and no others.
+    EXPECT_EQ(cpu::product_kernels_ran(), to_string(level));
+    EXPECT_EQ(cpu::attention_kernels_ran(), to_string(level));
   }
 }
 

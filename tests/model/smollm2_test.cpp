@@ -101,6 +101,19 @@ std::unique_ptr<Model> load(const std::shared_ptr<const Checkpoint>& checkpoint,
   return Model::load(checkpoint, options);
 }
 
+void expect_answers(Model& model, const std::vector<Chat>& chats) {
+  const auto answers = generate(model, chats, DType::F32);
+  for (std::size_t i = 0; i < chats.size(); ++i) {
+    ASSERT_EQ(chats[i].answer.size(), 200U);
+    const auto [ours, theirs] = std::mismatch(answers[i].begin(), answers[i].end(),
+                                              chats[i].answer.begin(), chats[i].answer.end());
+    if (ours == answers[i].end()) continue;
+    const auto step = static_cast<std::size_t>(ours - answers[i].begin());
+    ADD_FAILURE() << "prompt " << i << ", answer token " << step << ": " << *ours
+                  << ", the oracle says " << *theirs << " by a margin of " << chats[i].margin[step];
+  }
+}
+
 class SmolLM2 : public testing::Test {
  protected:
   void SetUp() override {
@@ -114,20 +127,12 @@ TEST_F(SmolLM2, AnswersGreedilyAsTheOracleTokenForToken) {
   std::vector<Chat> chats = read_chats();
   ASSERT_EQ(chats.size(), 20U);
   if (kSanitized) chats.resize(2);  // ten times slower; the plain build runs all
-  const auto model = load(checkpoint_, ActivationPrecision::F32);
-  const auto answers = generate(*model, chats, DType::F32);
-  for (std::size_t i = 0; i < chats.size(); ++i) {
-    ASSERT_EQ(chats[i].answer.size(), 200U);
-    const auto [ours, theirs] = std::mismatch(answers[i].begin(), answers[i].end(),
-                                              chats[i].answer.begin(), chats[i].answer.end());
-    if (ours == answers[i].end()) continue;
-    const auto step = static_cast<std::size_t>(ours - answers[i].begin());
-    ADD_FAILURE() << "prompt " << i << ", answer token " << step << ": " << *ours
-                  << ", the oracle says " << *theirs << " by a margin of " << chats[i].margin[step];
-  }
+  // Fine rounds activations to 15 bits: not the oracle's arithmetic, but as yet its every answer.
+  for (const ActivationPrecision precision : {ActivationPrecision::F32, ActivationPrecision::Fine})
+    expect_answers(*load(checkpoint_, precision), chats);
 }
 
-TEST_F(SmolLM2, TheFastPathIsNearlyAsGoodAsTheExactOne) {
+TEST_F(SmolLM2, TheRoundedPathsAreNearlyAsGoodAsTheExactOne) {
   // Perplexity of the oracle's answers (teacher forced), over a few chats.
   std::vector<Chat> chats = read_chats();
   chats.resize(kSanitized ? 1 : 4);
@@ -152,9 +157,12 @@ TEST_F(SmolLM2, TheFastPathIsNearlyAsGoodAsTheExactOne) {
     return sum / static_cast<double>(chats.size() * 200);
   };
   const double exact = mean_surprise(ActivationPrecision::F32, DType::F32);
+  const double fine = mean_surprise(ActivationPrecision::Fine, DType::BF16);
   const double fast = mean_surprise(ActivationPrecision::Fast, DType::BF16);
   RecordProperty("perplexity_exact", std::to_string(std::exp(exact)));
+  RecordProperty("perplexity_fine", std::to_string(std::exp(fine)));
   RecordProperty("perplexity_fast", std::to_string(std::exp(fast)));
+  EXPECT_NEAR(fine, exact, 0.002) << "perplexity " << std::exp(fine);
   EXPECT_NEAR(fast, exact, 0.02) << "perplexity " << std::exp(fast) << " against "
                                  << std::exp(exact);
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "backend/cpu/attention_table.h"
+#include "backend/cpu/kernel_trace.h"
 #include "backend/cpu/vector_math.h"
 
 namespace fathom::cpu {
@@ -169,6 +170,7 @@ struct AttentionKernels {
 
   static void write(const float* values, std::size_t stride, std::size_t dim, float sum,
                     float* out) {
+    ran(g_attention_ran, S::kLevel);
     const F divisor = S::all(sum);
     std::size_t i = 0;
     for (; i + 16 <= dim; i += 16, values += stride) {

@@ -51,13 +51,24 @@ std::size_t entry_bytes(const KvLayout& layout) {
   return layer_bytes(layout) / KvLayout::kPageTokens;
 }
 
+Precision weight_precision(CpuPrecision precision) {
+  switch (precision) {
+    case CpuPrecision::F32:
+      return Precision::F32;
+    case CpuPrecision::Fine:
+      return Precision::Int8Pair;
+    case CpuPrecision::Fast:
+      return Precision::Int8;
+  }
+  return Precision::F32;
+}
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuBackendOptions& options)
       : pool_(options.threads),
         level_(selected_cpu_level()),
-        packer_(pool_, level_,
-                options.precision == CpuPrecision::F32 ? Precision::F32 : Precision::Int8) {}
+        packer_(pool_, level_, weight_precision(options.precision)) {}
 
   // --- weights
 

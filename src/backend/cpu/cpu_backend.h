@@ -9,8 +9,9 @@
 namespace fathom {
 
 enum class CpuPrecision {
-  F32,  // weights dequantised exactly, activations never rounded
-  Fast  // activations rounded to INT8 blocks before quantised weights
+  F32,   // weights dequantised exactly, activations never rounded
+  Fine,  // activations rounded to 15 bits before quantised weights
+  Fast   // rounded to INT8 blocks
 };
 
 struct CpuBackendOptions {

@@ -1,8 +1,10 @@
 // Products of stored (often quantised) weights with F32 activations: the bulk of all CPU time.
 //
-// Weights are packed once for this machine's kernels. Two precisions: F32 keeps activations in F32
-// (the oracle path), Int8 quantises them per block of 32 first (the fast path, VNNI and friends).
-// Results do not depend on the number of threads, nor on how tokens are grouped into calls.
+// Weights are packed once for this machine's kernels. Three precisions: F32 keeps activations in
+// F32 (the oracle path); Int8 quantises them per block of 32 first (the fast path, VNNI and
+// friends); Int8Pair does the same again to what that rounded off and adds both products, so that
+// 15 bits of an activation count for twice the arithmetic and the same reads of memory. Results do
+// not depend on the number of threads, nor on how tokens are grouped into calls.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +18,7 @@
 
 namespace fathom::cpu {
 
-enum class Precision { F32, Int8 };
+enum class Precision { F32, Int8, Int8Pair };
 
 /// A linear layer's weight [out_features, in_features], ready for the kernels.
 /// F32, F16, BF16 and F8_E4M3 are multiplied as they are stored, with F32 activations whatever the

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "backend/cpu/dot_simd.h"
+#include "backend/cpu/kernel_trace.h"
 #include "backend/cpu/matmul_table.h"
 #include "backend/cpu/pack_simd.h"
 #include "backend/cpu/packed_layout.h"
@@ -386,6 +387,7 @@ struct MatmulKernels {
   static void finish(const float* sums, std::size_t sums_stride, std::size_t rows,
                      std::size_t tokens, const float* bias, bool accumulate, float* y,
                      std::size_t y_stride) {
+    ran(g_products_ran, S::kLevel);
     for (std::size_t t = 0; t < tokens; ++t, sums += 16, y += y_stride) {
       const float* from = sums;
       std::size_t r = 0;

@@ -56,11 +56,17 @@ void finish(const Job& job, std::size_t token, std::size_t tokens, std::size_t r
 
 void run_gemv(const Job& job, std::size_t group, std::size_t groups) {
   const PackedMatrix::Impl& w = *job.weight;
-  const std::byte* streams[kUnitGroups];
+  const std::byte* streams[kUnitGroups] = {};
   alignas(64) float sums[kUnitGroups * kGroupRows];
   for (std::size_t g = 0; g < groups; ++g) streams[g] = w.data + (group + g) * w.stride;
-  w.table->formats[static_cast<std::size_t>(w.dtype)].gemv(streams, groups, w.in_features,
-                                                           job.x->records, sums);
+  const auto gemv = w.table->formats[static_cast<std::size_t>(w.dtype)].gemv;
+  gemv(streams, groups, w.in_features, job.x->records, sums);
+  if (w.precision == Precision::Int8Pair) {
+    // The weights are still in the first cache.
+    alignas(64) float rest[kUnitGroups * kGroupRows];
+    gemv(streams, groups, w.in_features, job.x->rest, rest);
+    for (std::size_t i = 0; i < groups * kGroupRows; ++i) sums[i] += rest[i];
+  }
   const std::size_t row = group * kGroupRows;
   finish(job, 0, 1, row, std::min(groups * kGroupRows, w.out_features - row), sums, kGroupRows);
 }
@@ -71,26 +77,37 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
   const Activations& x = *job.x;
   const MatmulTable::Format& kernels = w.table->formats[static_cast<std::size_t>(w.dtype)];
   alignas(64) float sums[kUnitGroups][kSpanTokens * kGroupRows];
+  alignas(64) float rest[kUnitGroups][kSpanTokens * kGroupRows];
+  const bool pair = w.precision == Precision::Int8Pair;
   for (std::size_t g = 0; g < groups; ++g) {
     std::fill_n(sums[g], tokens * kGroupRows, 0.0F);
+    if (pair) std::fill_n(rest[g], tokens * kGroupRows, 0.0F);
   }
   constexpr std::size_t sums_stride = kSpanTokens * kGroupRows;
   // A dozen tokens' activations stay in the first cache while all groups pass over them.
   const auto by_dozen = [tokens](auto&& body) {
     for (std::size_t t = 0; t < tokens; t += 12) body(t, std::min<std::size_t>(12, tokens - t));
   };
-  if (w.precision == Precision::Int8) {
+  if (w.precision != Precision::F32) {
     UnpackedTile tiles[kUnitGroups];
     for (std::size_t begin = 0; begin < w.in_features; begin += kChunk) {
       const std::size_t subs = std::min(kChunk, w.in_features - begin) / kSubTile;
       for (std::size_t g = 0; g < groups; ++g) {
         kernels.unpack(w.data + (group + g) * w.stride, begin / kSubTile, subs, &tiles[g]);
       }
-      const ActivationRecord* records = x.records + begin / kChunk * x.tokens + token;
+      const std::size_t record = begin / kChunk * x.tokens + token;
       by_dozen([&](std::size_t t, std::size_t count) {
-        kernels.multiply(tiles, groups, subs, records + t, count, sums[0] + t * kGroupRows,
-                         sums_stride);
+        kernels.multiply(tiles, groups, subs, x.records + record + t, count,
+                         sums[0] + t * kGroupRows, sums_stride);
+        if (pair) {
+          kernels.multiply(tiles, groups, subs, x.rest + record + t, count,
+                           rest[0] + t * kGroupRows, sums_stride);
+        }
       });
+    }
+    // Summed apart and joined at the end, as for one token: the same bits either way.
+    for (std::size_t g = 0; pair && g < groups; ++g) {
+      for (std::size_t i = 0; i < tokens * kGroupRows; ++i) sums[g][i] += rest[g][i];
     }
   } else {
     constexpr std::size_t kPair = 2;
@@ -99,12 +116,12 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
       const std::size_t features = std::min(kF32Features, w.in_features - begin);
       const float* panel = x.panel + (begin / kChunk * x.tokens + token) * kChunk + begin % kChunk;
       for (std::size_t g = 0; g < groups; g += kPair) {
-        const std::size_t pair = std::min(kPair, groups - g);
-        for (std::size_t i = 0; i < pair; ++i) {
+        const std::size_t side = std::min(kPair, groups - g);
+        for (std::size_t i = 0; i < side; ++i) {
           kernels.dequantise(w.data + (group + g + i) * w.stride, begin / kSubTile,
                              features / kSubTile, weights + i * kF32Panel);
         }
-        w.table->multiply_f32(weights, kF32Panel, pair, features, panel, kChunk, tokens, sums[g],
+        w.table->multiply_f32(weights, kF32Panel, side, features, panel, kChunk, tokens, sums[g],
                               sums_stride);
       }
     }
@@ -143,11 +160,23 @@ void run_item(const Job& job, const Cut& c, std::size_t item) {
     return;
   }
   const std::size_t groups = std::min(c.unit, ceil_div(w.out_features, kGroupRows) - first);
-  if (w.precision == Precision::Int8 && job.x->tokens == 1) {
+  if (w.precision != Precision::F32 && job.x->tokens == 1) {
     run_gemv(job, first, groups);
   } else {
     run_packed(job, first, groups, token, tokens);
   }
+}
+
+/// What a record rounds off its `subs` * 32 features, quantised in turn.
+void quantise_rest(const MatmulTable& table, const float* x, std::size_t subs,
+                   const ActivationRecord& record, ActivationRecord* rest) {
+  float left[kChunk];
+  for (std::size_t s = 0; s < subs; ++s) {
+    for (std::size_t i = s * kSubTile; i < (s + 1) * kSubTile; ++i) {
+      left[i] = x[i] - record.d[s] * static_cast<float>(record.q[i]);
+    }
+  }
+  table.quantise(left, subs, rest);
 }
 
 /// One chunk (256 features) of one token: gate, quantise, copy.
@@ -161,7 +190,11 @@ void prepare_chunk(const MatmulTable& table, const Activations& a, const float* 
     table.silu_mul(const_cast<float*>(x), up + token * a.x_stride + begin, features);
   }
   if (a.records != nullptr) {
-    table.quantise(x, features / kSubTile, a.records + chunk * a.tokens + token);
+    ActivationRecord* record = a.records + chunk * a.tokens + token;
+    table.quantise(x, features / kSubTile, record);
+    if (a.rest != nullptr) {
+      quantise_rest(table, x, features / kSubTile, *record, a.rest + chunk * a.tokens + token);
+    }
   }
   if (a.panel != nullptr && a.panel != a.x) {
     std::memcpy(const_cast<float*>(a.panel) + (chunk * a.tokens + token) * kChunk, x,
@@ -174,8 +207,12 @@ void prepare_chunk(const MatmulTable& table, const Activations& a, const float* 
 void need(Activations& x, const PackedMatrix& weight, Arena& arena) {
   const PackedMatrix::Impl& w = weight.impl();
   if (!w.packed()) return;
-  if (w.precision == Precision::Int8) {
-    if (x.records == nullptr) x.records = arena.take<ActivationRecord>(x.chunks() * x.tokens);
+  if (w.precision != Precision::F32) {
+    const std::size_t count = x.chunks() * x.tokens;
+    if (x.records == nullptr) x.records = arena.take<ActivationRecord>(count);
+    if (x.rest == nullptr && w.precision == Precision::Int8Pair) {
+      x.rest = arena.take<ActivationRecord>(count);
+    }
   } else if (x.panel == nullptr) {
     // One token's row is its own panel.
     x.panel = x.tokens == 1 ? x.x : arena.take<float>(x.chunks() * x.tokens * kChunk);

@@ -32,7 +32,8 @@ struct Activations {
   std::size_t x_stride = 0;
   std::size_t tokens = 0;
   std::size_t features = 0;
-  ActivationRecord* records = nullptr;  // [chunks, tokens], for packed weights in Int8
+  ActivationRecord* records = nullptr;  // [chunks, tokens], for packed weights in Int8, Int8Pair
+  ActivationRecord* rest = nullptr;     // the same of what those round off, for Int8Pair
   const float* panel = nullptr;         // [chunks, tokens, 256], for packed weights in F32
 
   std::size_t chunks() const { return (features + kChunk - 1) / kChunk; }

@@ -7,11 +7,13 @@
 #include <cstring>
 
 #include "backend/cpu/packed_layout.h"
+#include "base/cpu_features.h"
 
 namespace fathom::cpu {
 
 struct Avx2 {
   static constexpr const char* kName = "avx2";
+  static constexpr CpuLevel kLevel = CpuLevel::Avx2;
   static constexpr int kLanes = 8;
   static constexpr int kGroups = 1;
   static constexpr int kTokens = 4;

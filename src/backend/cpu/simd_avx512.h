@@ -10,11 +10,13 @@
 #include <cstring>
 
 #include "backend/cpu/packed_layout.h"
+#include "base/cpu_features.h"
 
 namespace fathom::cpu {
 
 struct Avx512 {
   static constexpr const char* kName = "avx512";
+  static constexpr CpuLevel kLevel = CpuLevel::Avx512;
   static constexpr int kLanes = 16;
   static constexpr int kGroups = 2;  // groups and tokens that a packed kernel keeps in registers
   static constexpr int kTokens = 6;

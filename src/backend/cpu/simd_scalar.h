@@ -8,12 +8,14 @@
 #include <cstring>
 
 #include "backend/cpu/packed_layout.h"
+#include "base/cpu_features.h"
 #include "tensor/half.h"
 
 namespace fathom::cpu {
 
 struct Scalar {
   static constexpr const char* kName = "scalar";
+  static constexpr CpuLevel kLevel = CpuLevel::Scalar;
   static constexpr int kLanes = 1;
   static constexpr int kGroups = 1;
   static constexpr int kTokens = 4;
