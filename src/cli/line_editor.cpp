@@ -1,5 +1,6 @@
 #include "cli/line_editor.h"
 
+#include <fmt/format.h>
 #include <histedit.h>
 #include <langinfo.h>
 #include <poll.h>
@@ -14,8 +15,11 @@
 #include <cstring>
 #include <cwchar>
 #include <deque>
+#include <string_view>
 
 #include "cli/interrupt.h"
+#include "cli/terminal.h"
+#include "cli/text_wrap.h"
 
 namespace fathom {
 namespace {
@@ -23,11 +27,37 @@ namespace {
 // Keys that no terminal sends, through which read_key() tells the editor of events.
 constexpr wchar_t kInterruptKey = L'\x1e';  // ^^
 constexpr wchar_t kPasteKey = L'\x1f';      // ^_
+constexpr wchar_t kResizeKey = L'\x1d';     // ^]
+constexpr wchar_t kRestoreKey = L'\x1c';    // Ctrl and backslash
+// libedit cannot draw a line that holds line breaks: while it is edited, this stands for one.
+constexpr std::string_view kBreakSign = "\u21B5";
 constexpr const char* kPasteStart = "\033[200~";
 constexpr const char* kPasteEnd = "\033[201~";
 
+constexpr std::size_t kPromptWidth = 2;  // "> "
+
 volatile std::sig_atomic_t g_resized = 0;
 void on_resize(int) { g_resized = 1; }
+
+std::string with_signs(const std::string& text) {
+  std::string line;
+  for (const char c : text) {
+    if (c == '\n') {
+      line += kBreakSign;
+    } else {
+      line += c;
+    }
+  }
+  return line;
+}
+
+std::string with_breaks(std::string line) {
+  std::size_t at = 0;
+  while ((at = line.find(kBreakSign, at)) != std::string::npos) {
+    line.replace(at++, kBreakSign.size(), "\n");
+  }
+  return line;
+}
 
 /// Typed text is UTF-8 even where the environment names no locale, as in most containers.
 void use_utf8() {
@@ -46,6 +76,11 @@ struct LineEditor::Impl {
   std::deque<char> pending;  // bytes read ahead while looking for a paste
   std::string pasted;
   bool interrupted = false;
+  // Across a change of the terminal's size: what was typed, what of it stands before the
+  // cursor, and how many characters after it.
+  bool resized = false;
+  std::string kept, kept_before;
+  int kept_after = 0;
 
   static Impl& of(EditLine* editor) {
     void* self = nullptr;
@@ -55,7 +90,7 @@ struct LineEditor::Impl {
 
   static char* show_prompt(EditLine* editor) { return of(editor).prompt.data(); }
 
-  /// The next byte; -1 at the end of input, -2 for an event.
+  /// The next byte; -1 at the end of input, -2 for an event, -3 for another size of the terminal.
   int next_byte(bool wait) {
     if (!pending.empty()) {
       const char c = pending.front();
@@ -68,10 +103,7 @@ struct LineEditor::Impl {
       if (ready == 0) return -2;
       if (ready < 0) {
         if (errno != EINTR) return -1;
-        if (g_resized != 0) {
-          g_resized = 0;
-          ::el_resize(editor);
-        }
+        if (wait && g_resized != 0) return -3;
         if (InterruptGuard::pending()) return -2;
         continue;
       }
@@ -101,6 +133,7 @@ struct LineEditor::Impl {
     const std::size_t end = std::strlen(kPasteEnd);
     while (pasted.size() < end || pasted.compare(pasted.size() - end, end, kPasteEnd) != 0) {
       const int byte = next_byte(true);
+      if (byte == -2 || byte == -3) continue;  // told once the paste is whole
       if (byte < 0) return;
       pasted += static_cast<char>(byte);
     }
@@ -110,13 +143,23 @@ struct LineEditor::Impl {
     }
     while (!pasted.empty() && pasted.back() == '\n') pasted.pop_back();
     std::erase(pasted, '\0');
+    pasted = with_signs(pasted);
   }
 
   static int read_key(EditLine* editor, wchar_t* key) {
     Impl& self = of(editor);
     std::mbstate_t state{};
+    if (!self.kept.empty()) {
+      *key = kRestoreKey;
+      return 1;
+    }
     while (true) {
       const int byte = self.next_byte(true);
+      if (byte == -3) {
+        g_resized = 0;
+        *key = kResizeKey;
+        return 1;
+      }
       if (byte == -2) {
         *key = kInterruptKey;
         return 1;
@@ -161,6 +204,39 @@ struct LineEditor::Impl {
     return ::el_insertstr(editor, self.pasted.c_str()) == 0 ? CC_REFRESH : CC_ERROR;
   }
 
+  /// libedit's own answer to another width writes past its buffers when the cursor was further
+  /// right than the new one goes: the line is given up, and begun anew with what it held.
+  static unsigned char on_resize_key(EditLine* editor, int) {
+    Impl& self = of(editor);
+    const LineInfo* line = ::el_line(editor);
+    self.kept.assign(line->buffer, line->lastchar);
+    self.kept_before.assign(line->buffer, line->cursor);
+    self.kept_after = 0;
+    for (const char* at = line->cursor; at != line->lastchar; ++at) {
+      if ((static_cast<unsigned char>(*at) & 0xC0U) != 0x80) ++self.kept_after;
+    }
+    self.resized = true;
+    return CC_NEWLINE;
+  }
+
+  static unsigned char on_restore_key(EditLine* editor, int) {
+    Impl& self = of(editor);
+    const bool whole = ::el_insertstr(editor, self.kept.c_str()) == 0;
+    if (whole && self.kept_after > 0) ::el_cursor(editor, -self.kept_after);
+    self.kept.clear();
+    return whole ? CC_REFRESH : CC_ERROR;
+  }
+
+  /// Ctrl-D: the end on an empty line (libedit's own would print "^D"), else deletes.
+  static unsigned char on_end_key(EditLine* editor, int) {
+    const LineInfo* line = ::el_line(editor);
+    if (line->buffer == line->lastchar) return CC_EOF;
+    if (line->cursor == line->lastchar) return CC_ERROR;
+    ::el_cursor(editor, 1);
+    ::el_deletestr(editor, 1);
+    return CC_REFRESH;
+  }
+
   static unsigned char on_tab(EditLine* editor, int) {
     Impl& self = of(editor);
     const LineInfo* line = ::el_line(editor);
@@ -203,9 +279,15 @@ LineEditor::LineEditor(const std::filesystem::path& history_file, std::vector<st
   ::el_set(editor, EL_GETCFN, &Impl::read_key);
   ::el_set(editor, EL_ADDFN, "fathom-interrupt", "drop the line", &Impl::on_interrupt_key);
   ::el_set(editor, EL_ADDFN, "fathom-paste", "insert pasted text", &Impl::on_paste_key);
+  ::el_set(editor, EL_ADDFN, "fathom-resize", "begin the line anew", &Impl::on_resize_key);
+  ::el_set(editor, EL_ADDFN, "fathom-restore", "insert what it held", &Impl::on_restore_key);
+  ::el_set(editor, EL_ADDFN, "fathom-end", "delete, or leave", &Impl::on_end_key);
   ::el_set(editor, EL_ADDFN, "fathom-complete", "complete a command", &Impl::on_tab);
   ::el_set(editor, EL_BIND, "^^", "fathom-interrupt", nullptr);
   ::el_set(editor, EL_BIND, "^_", "fathom-paste", nullptr);
+  ::el_set(editor, EL_BIND, "^]", "fathom-resize", nullptr);
+  ::el_set(editor, EL_BIND, "\x1c", "fathom-restore", nullptr);
+  ::el_set(editor, EL_BIND, "^D", "fathom-end", nullptr);
   ::el_set(editor, EL_BIND, "\t", "fathom-complete", nullptr);
   // What people expect from other shells; libedit leaves them unbound or bound otherwise.
   ::el_set(editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
@@ -229,23 +311,40 @@ LineEditor::~LineEditor() {
 LineEditor::Outcome LineEditor::read(const std::string& prompt, std::string& line) {
   impl_->prompt = prompt;
   impl_->interrupted = false;
+  impl_->kept.clear();
+  if (g_resized != 0) {  // while nothing was read
+    g_resized = 0;
+    ::el_resize(impl_->editor);
+  }
   int size = 0;
   std::fputs("\033[?2004h", stdout);  // pasted text comes marked, so its line breaks are no Enter
   std::fflush(stdout);
   const char* text = ::el_gets(impl_->editor, &size);
+  while (impl_->resized) {
+    impl_->resized = false;
+    // The rows from the prompt down to the cursor, as terminals reflow them to the new width.
+    const std::size_t rows = (kPromptWidth + display_width(impl_->kept_before)) / terminal_width();
+    if (rows > 0) std::fputs(fmt::format("\033[{}A", rows).c_str(), stdout);
+    std::fputs("\r\033[J", stdout);
+    std::fflush(stdout);
+    ::el_resize(impl_->editor);
+    text = ::el_gets(impl_->editor, &size);
+  }
   std::fputs("\033[?2004l", stdout);
-  if (impl_->interrupted || text == nullptr) std::fputs("\n", stdout);
+  // Whatever the line has below the cursor goes.
+  if (impl_->interrupted || text == nullptr) std::fputs("\n\033[J", stdout);
   std::fflush(stdout);
   if (impl_->interrupted) return Outcome::Interrupted;
   if (text == nullptr || size <= 0) return Outcome::End;
   line.assign(text);
   if (!line.empty() && line.back() == '\n') line.pop_back();
+  line = with_breaks(std::move(line));
   return Outcome::Line;
 }
 
 void LineEditor::remember(const std::string& entry) {
   HistEvent event{};
-  ::history(impl_->history, &event, H_ENTER, entry.c_str());
+  ::history(impl_->history, &event, H_ENTER, with_signs(entry).c_str());
   if (impl_->history_file.empty()) return;
   std::error_code ignored;  // a history that cannot be written is no reason to stop a conversation
   std::filesystem::create_directories(impl_->history_file.parent_path(), ignored);
