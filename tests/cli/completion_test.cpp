@@ -60,6 +60,66 @@ TEST(Completion, ZshAcceptsTheScript) {
   EXPECT_THAT(output.out, HasSubstr("_fathom: function"));
 }
 
+/// What is wrong with a shell script's brackets and quotes, as far as one can tell without the
+/// shell; "" if nothing.
+std::string imbalance(const std::string& script) {
+  std::string open;
+  bool comment = false;
+  for (std::size_t i = 0; i < script.size(); ++i) {
+    const char c = script[i];
+    if (comment) {
+      comment = c != '\n';
+    } else if (c == '\\') {
+      ++i;
+    } else if (!open.empty() && open.back() == '\'') {
+      if (c == '\'') open.pop_back();
+    } else if (c == '\'') {
+      open += c;
+    } else if (c == '"') {
+      if (!open.empty() && open.back() == '"') {
+        open.pop_back();
+      } else {
+        open += c;
+      }
+    } else if (c == '#' && (i == 0 || script[i - 1] == '\n')) {
+      comment = true;
+    } else if (c == '(' || c == '{') {
+      open += c;
+    } else if (c == '}' || c == ')') {
+      const char begin = c == '}' ? '{' : '(';
+      if (!open.empty() && open.back() == begin) {
+        open.pop_back();
+      } else if (c == '}' || open.empty() || open.back() != '{') {  // "word)" of a case is no end
+        return "a " + std::string(1, c) + " too many after: " +
+               script.substr(i < 80 ? 0 : i - 80, std::min<std::size_t>(i, 80));
+      }
+    }
+  }
+  return open.empty() ? "" : "left open: " + open;
+}
+
+// The formatter once took the script's raw strings for code: "${(f)" became "${ (f)", and zsh
+// refused it. This needs no zsh to notice.
+TEST(Completion, TheZshScriptIsAsItWasWritten) {
+  const std::string script = run({"completion", "zsh"}).out;
+  EXPECT_THAT(script, testing::StartsWith("#compdef fathom\n"));
+  EXPECT_EQ(imbalance(script), "");
+  EXPECT_THAT(script, HasSubstr("\n  models=(${(f)\"$(fathom list --json 2>/dev/null | grep"));
+  EXPECT_THAT(script, HasSubstr("\n_fathom_models() {\n"));
+  EXPECT_THAT(script, HasSubstr("\n_fathom() {\n"));
+  EXPECT_THAT(script,
+              HasSubstr("\n  case $state in\n    command) _describe command commands ;;\n"));
+  for (const char* command : {"run", "pull", "show", "bench", "completion", "man"}) {
+    EXPECT_THAT(script, HasSubstr(std::string("\n    '") + command + ":")) << "offered";
+    EXPECT_THAT(script, HasSubstr(std::string("\n        ") + command + ")\n          _arguments"));
+  }
+  EXPECT_THAT(script, HasSubstr("'--precision["));
+  EXPECT_THAT(script, testing::EndsWith(
+                          "if [ \"$funcstack[1]\" = _fathom ]; then _fathom \"$@\"; else compdef "
+                          "_fathom fathom; fi\n"));
+  EXPECT_EQ(imbalance(run({"completion", "bash"}).out), "");
+}
+
 TEST(Completion, AnotherShellIsRefused) {
   const Output output = run({"completion", "fish"});
   EXPECT_EQ(output.exit_code, 2);
