@@ -86,16 +86,23 @@ std::string format_duration(double seconds) {
 
 std::string format_progress(const ProgressUpdate& update) {
   const bool bytes = update.unit == "bytes";
-  const auto amount = [&](double value) {
-    const auto whole = static_cast<std::uint64_t>(std::max(0.0, value));
-    return bytes ? format_bytes(whole) : fmt::format("{} {}", whole, update.unit);
+  const auto amount = [&](std::uint64_t value) {
+    return bytes ? format_bytes(value) : fmt::format("{}", value);
   };
-  std::string line = update.task + "  " + amount(static_cast<double>(update.done));
+  std::string line = update.task + "  " + amount(update.done);
+  if (update.total > 0) line += " of " + amount(update.total);
+  if (!bytes) line += " " + update.unit;
   if (update.total > 0) {
-    line += fmt::format(" of {}  {}%", amount(static_cast<double>(update.total)),
-                        update.done >= update.total ? 100 : update.done * 100 / update.total);
+    line +=
+        fmt::format("  {}%", update.done >= update.total ? 100 : update.done * 100 / update.total);
   }
-  if (update.rate > 0) line += "  " + amount(update.rate) + "/s";
+  if (bytes && update.rate > 0) {
+    line += "  " + format_bytes(static_cast<std::uint64_t>(update.rate)) + "/s";
+  } else if (update.rate >= 1) {
+    line += fmt::format("  {:.{}f}/s", update.rate, update.rate < 10 ? 1 : 0);
+  } else if (update.rate > 0) {
+    line += fmt::format("  {:.1f} s each", 1 / update.rate);  // "0 tasks/s" tells nobody anything
+  }
   if (!update.finished && update.eta_seconds >= 0) {
     line += "  ETA " + format_duration(update.eta_seconds);
   }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "backend/cpu/kernel_trace.h"
 #include "backend/cpu/limits.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
@@ -164,15 +165,18 @@ struct Shares {
 };
 
 Shares shares_of(const Measurement& m, const TokenCost& cost, const ModelConfig& config,
-                 const cpu::MachineLimits& limits, const BenchOptions& options) {
+                 const cpu::MachineLimits& limits, const BenchOptions& options,
+                 ActivationPrecision precision) {
   const double arithmetic =
-      options.model.precision == "f32" ? limits.f32_flop_per_s : limits.int8_op_per_s;
+      precision == ActivationPrecision::F32 ? limits.f32_flop_per_s : limits.int8_op_per_s;
   const double kv_bytes = static_cast<double>(config.kv_width() * config.num_hidden_layers *
                                               (options.model.kv_type == "f32" ? 4 : 2)) *
                           (static_cast<double>(m.depth) + static_cast<double>(m.tokens) / 2);
   const double bytes_per_token = cost.weight_bytes / static_cast<double>(m.batch) + kv_bytes;
   Shares shares;
-  shares.arithmetic = 100 * m.median * cost.operations / arithmetic;
+  // Fine multiplies every weight twice.
+  const double passes = precision == ActivationPrecision::Fine ? 2 : 1;
+  shares.arithmetic = 100 * m.median * passes * cost.operations / arithmetic;
   if (m.what == "generation") {
     shares.memory = 100 * m.median * bytes_per_token / limits.read_bytes_per_s;
   }
@@ -180,14 +184,14 @@ Shares shares_of(const Measurement& m, const TokenCost& cost, const ModelConfig&
 }
 
 void bench(const BenchOptions& options, Context& context) {
-  LoadedModel loaded = load_model(options.model, context, false, 1);
+  LoadedModel loaded = load_model(options.model, context, TellMemory::No, 1);
   const ModelConfig& config = loaded.model->config();
   const TokenCost cost = token_cost(*loaded.checkpoint, config);
 
   cpu::MachineLimits limits;
   {
     ThreadPool pool(options.model.threads);
-    limits = cpu::measure_limits(pool);
+    limits = cpu::measure_limits(pool, selected_cpu_level());
   }
   Bench bench(*loaded.model, loaded.tokenizer.vocab_size(), options);
   const std::size_t total = options.prompts.size() + options.batches.size() * options.depths.size();
@@ -209,7 +213,7 @@ void bench(const BenchOptions& options, Context& context) {
   if (context.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Measurement& m : results) {
-      const Shares shares = shares_of(m, cost, config, limits, options);
+      const Shares shares = shares_of(m, cost, config, limits, options, loaded.precision);
       list.push_back({{"kind", m.what},
                       {"tokens", m.tokens},
                       {"batch", m.batch},
@@ -221,8 +225,8 @@ void bench(const BenchOptions& options, Context& context) {
                       {"arithmetic_percent", shares.arithmetic}});
     }
     print_json({{"model", options.model.model},
-                {"precision", options.model.precision},
-                {"kernels", to_string(limits.level)},
+                {"precision", to_string(loaded.precision)},
+                {"kernels", cpu::product_kernels_ran()},
                 {"threads", limits.threads},
                 {"repeat", options.repeat},
                 {"limits",
@@ -235,17 +239,17 @@ void bench(const BenchOptions& options, Context& context) {
     return;
   }
   fmt::print(
-      "{}: {:.1f} M operations and {} of weights a token\n"
+      "{}: {:.1f} M operations and {} of weights a token; {} activations\n"
       "this machine: {} kernels, {} threads; reads {:.1f} GB/s, {:.2f} TFLOP/s (f32), {:.2f} TOP/s "
       "(int8)\n\n"
       "{:<12}{:>8}{:>7}{:>8}{:>12}{:>18}{:>10}{:>12}\n",
       options.model.model, cost.operations / 1e6,
-      format_bytes(static_cast<std::uint64_t>(cost.weight_bytes)), to_string(limits.level),
-      limits.threads, limits.read_bytes_per_s / 1e9, limits.f32_flop_per_s / 1e12,
-      limits.int8_op_per_s / 1e12, "", "tokens", "batch", "depth", "tokens/s", "(range)", "memory",
-      "arithmetic");
+      format_bytes(static_cast<std::uint64_t>(cost.weight_bytes)), to_string(loaded.precision),
+      cpu::product_kernels_ran(), limits.threads, limits.read_bytes_per_s / 1e9,
+      limits.f32_flop_per_s / 1e12, limits.int8_op_per_s / 1e12, "", "tokens", "batch", "depth",
+      "tokens/s", "(range)", "memory", "arithmetic");
   for (const Measurement& m : results) {
-    const Shares shares = shares_of(m, cost, config, limits, options);
+    const Shares shares = shares_of(m, cost, config, limits, options, loaded.precision);
     const std::string memory = m.what == "prompt" ? "" : fmt::format("{:.0f}%", shares.memory);
     fmt::print("{:<12}{:>8}{:>7}{:>8}{:>12.1f}{:>18}{:>10}{:>12}\n", m.what, m.tokens, m.batch,
                m.depth, m.median, fmt::format("({:.1f} - {:.1f})", m.slowest, m.fastest), memory,

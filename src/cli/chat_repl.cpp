@@ -20,6 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t kSmall = 1'000'000'000;  // parameters; too few for many facts
+
 std::string strip(const std::string& text) {
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string::npos) return {};
@@ -82,6 +84,11 @@ class Repl {
     if (format_ == nullptr) {
       whisper("This is a base model: it does not answer, it continues your text.");
     }
+    if (options_.parameters < kSmall) {
+      whisper(fmt::format(
+          "A model of {} million parameters is quick, but it often errs and repeats itself.",
+          options_.parameters / 1'000'000));
+    }
     whisper("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n");
   }
 
@@ -132,10 +139,11 @@ class Repl {
       const Turn turn = ask(printer);
       last_usage_ = turn.end.usage;
       if (turn.end.reason == FinishReason::Length) {
-        whisper(turn.end.usage.prompt_tokens + turn.end.usage.completion_tokens >=
-                        engine_.context_tokens()
-                    ? "[the context is full; /clear starts anew]"
-                    : "[cut at max-tokens]");
+        whisper(fills_context(turn.end.usage, engine_) ? "[the context is full; /clear starts anew]"
+                                                       : "[cut at max-tokens]");
+      }
+      if (turn.end.reason == FinishReason::Repetition) {
+        whisper("[ended: it only repeated itself; /retry asks again, /set stop-loops off lets it]");
       }
       if (turn.end.reason == FinishReason::Cancelled) whisper("[stopped]");
       if (session_.settings.stats) whisper(describe_usage(turn.end.usage));

@@ -1,6 +1,7 @@
 // The conversation at the terminal: a line is read, an answer printed, until Ctrl-D.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -9,7 +10,8 @@
 namespace fathom {
 
 struct ReplOptions {
-  std::string model;                   // as the person named it
+  std::string model;  // as the person named it
+  std::uint64_t parameters = 0;
   std::filesystem::path history_file;  // empty: no history is kept
 };
 

@@ -26,13 +26,6 @@ std::uint64_t random_seed() {
   return std::uint64_t{device()} << 32 | device();
 }
 
-std::string local_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::localtime_r(&now, &parts);
-  return fmt::format("{:%Y-%m-%d %H:%M:%S}", parts);
-}
-
 bool is_message(const nlohmann::ordered_json& message) {
   return message.is_object() && message.contains("role") && message["role"].is_string() &&
          message.contains("content") && message["content"].is_string();
@@ -73,6 +66,7 @@ Request ChatSession::make_request(std::uint64_t seed) const {
   request.sampling.seed = seed;
   request.max_tokens = settings.max_tokens;
   request.stop_strings = settings.stop;
+  request.stop_repetition = settings.stop_loops;
   const auto ends = engine_.tokenizer().end_of_generation();
   request.stop_tokens.assign(ends.begin(), ends.end());
   if (format_ == nullptr) {
@@ -187,6 +181,17 @@ void ChatSession::load(const std::filesystem::path& path) {
   if (json.contains("settings")) settings.from_json(json["settings"]);
   messages_ = *messages;
   last_reasoning_.clear();
+}
+
+std::string local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}", parts);
+}
+
+bool fills_context(const Usage& usage, const Engine& engine) {
+  return usage.prompt_tokens + usage.completion_tokens >= engine.context_tokens();
 }
 
 std::string describe_usage(const Usage& usage) {

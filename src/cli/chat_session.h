@@ -61,6 +61,12 @@ class ChatSession {
   std::string last_reasoning_;
 };
 
+/// "2026-11-21 19:24:05": ChatOptions::now of a conversation that happens now.
+std::string local_time();
+
+/// Whether the prompt and its answer took all of the context.
+bool fills_context(const Usage& usage, const Engine& engine);
+
 /// "24 tokens read at 310 tokens/s, first token after 0.08 s, 120 written at 96 tokens/s, 210 MiB"
 std::string describe_usage(const Usage& usage);
 

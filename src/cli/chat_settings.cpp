@@ -78,6 +78,8 @@ void ChatSettings::set(const std::string& name, const std::string& text) {
   } else if (name == "stop") {
     changed.stop.clear();
     if (!text.empty() && text != "off") changed.stop.push_back(text);
+  } else if (name == "stop-loops") {
+    changed.stop_loops = parse_switch(name, text);
   } else if (name == "stats") {
     changed.stats = parse_switch(name, text);
   } else if (name == "think") {
@@ -109,6 +111,7 @@ std::vector<std::pair<std::string, std::string>> ChatSettings::list() const {
   all.emplace_back("max-tokens",
                    max_tokens == 0 ? "0 (as the context allows)" : std::to_string(max_tokens));
   all.emplace_back("stop", stop.empty() ? "off" : fmt::format("{}", fmt::join(stop, ", ")));
+  all.emplace_back("stop-loops", stop_loops ? "on" : "off");
   all.emplace_back("think", !think ? "as the model likes" : *think ? "on" : "off");
   all.emplace_back("thinking", name_of(view));
   all.emplace_back("stats", stats ? "on" : "off");
@@ -122,6 +125,7 @@ nlohmann::ordered_json ChatSettings::to_json() const {
   if (seed) json["seed"] = *seed;
   json["max-tokens"] = max_tokens;
   json["stop"] = stop;
+  json["stop-loops"] = stop_loops;
   if (think) json["think"] = *think;
   return json;
 }
@@ -154,6 +158,9 @@ void ChatSettings::from_json(const nlohmann::ordered_json& json) {
       }
     }
   }
+  if (const auto entry = json.find("stop-loops"); entry != json.end() && entry->is_boolean()) {
+    loaded.stop_loops = entry->get<bool>();
+  }
   if (const auto entry = json.find("think"); entry != json.end() && entry->is_boolean()) {
     loaded.think = entry->get<bool>();
   }
@@ -181,6 +188,10 @@ void SettingOptions::add_to(CLI::App& command) {
       ->take_all()
       ->allow_extra_args(false);
   command
+      .add_flag("--allow-loops", allow_loops,
+                "Let an answer that goes round in circles go on; else it ends, and is said to")
+      ->group(group);
+  command
       .add_flag("--no-think", no_think, "Ask a model that can do both to answer without thinking")
       ->group(group);
   option("--thinking", view, "VIEW", "How thinking is shown: fold, show or hide")
@@ -203,6 +214,7 @@ ChatSettings SettingOptions::settings(const SamplingParams& defaults) const {
   settings.seed = seed;
   settings.max_tokens = max_tokens;
   settings.stop = stop;
+  settings.stop_loops = !allow_loops;
   if (no_think) settings.think = false;
   settings.view = parse_thinking_view(view);
   settings.stats = stats;

@@ -23,6 +23,7 @@ struct ChatSettings {
   std::optional<std::uint64_t> seed;  // absent: another one for every answer
   std::size_t max_tokens = 0;         // 0: until the context is full
   std::vector<std::string> stop;
+  bool stop_loops = true;     // end an answer that goes round in circles
   std::optional<bool> think;  // for models that can do both
   ThinkingView view = ThinkingView::Fold;
   bool stats = false;
@@ -46,6 +47,7 @@ struct SettingOptions {
   std::optional<std::uint64_t> seed;
   std::size_t max_tokens = 0;
   std::vector<std::string> stop;
+  bool allow_loops = false;
   bool no_think = false;
   std::string view = "fold";
   bool stats = false;

@@ -43,6 +43,20 @@ ProgressSink Context::progress() const {
   };
 }
 
+ProgressSink Context::passing_progress() const {
+  ProgressSink sink = progress();
+  if (json || ::isatty(STDERR_FILENO) == 0) return sink;
+  return [sink, shown = std::make_shared<bool>(false)](const ProgressUpdate& update) {
+    if (!update.finished) {
+      *shown = true;
+      sink(update);
+    } else if (*shown) {
+      std::fputs("\r\033[K", stderr);
+      std::fflush(stderr);
+    }
+  };
+}
+
 void add_json_option(CLI::App& command, Context& context) {
   command.add_flag("--json", context.json, "Print the result (and errors, on stderr) as JSON");
 }

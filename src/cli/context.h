@@ -32,6 +32,8 @@ struct Context {
   /// Where long work reports: a line drawn in place, or JSON lines; nothing for work of less than
   /// a second.
   ProgressSink progress() const;
+  /// The same for work that nobody asks about once it is done: at a terminal its line goes away.
+  ProgressSink passing_progress() const;
 };
 
 /// Adds `--json` to a subcommand. Every subcommand that prints a result takes it.

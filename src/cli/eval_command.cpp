@@ -10,6 +10,7 @@
 
 #include "base/file_map.h"
 #include "base/progress.h"
+#include "cli/chat_session.h"
 #include "cli/commands.h"
 #include "cli/eval_tasks.h"
 #include "cli/interrupt.h"
@@ -237,7 +238,9 @@ Request exact_request(const EvalOptions& options, const ChatFormat* format,
   }
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   messages.push_back({{"role", "user"}, {"content", task.question}});
-  ChatPrompt prompt = format->prompt(messages);
+  ChatOptions chat;
+  chat.now = local_time();
+  ChatPrompt prompt = format->prompt(messages, chat);
   request.prompt = std::move(prompt.tokens);
   request.reasoning = std::move(prompt.reasoning);
   return request;
@@ -318,9 +321,9 @@ void eval(const EvalOptions& options, Context& context) {
     }
   }
   LoadedModel loaded =
-      load_model(options.model, context, false, exact.empty() ? 1 : options.parallel);
+      load_model(options.model, context, TellMemory::No, exact.empty() ? 1 : options.parallel);
   nlohmann::ordered_json result{{"model", options.model.model},
-                                {"precision", options.model.precision}};
+                                {"precision", to_string(loaded.precision)}};
   if (!options.perplexity.empty()) result["perplexity"] = perplexity(options, loaded, context);
   if (!options.tasks.empty()) {
     result["tasks"] = nlohmann::ordered_json::array();

@@ -25,12 +25,22 @@ std::string describe(const MemoryEstimate& estimate, std::size_t context) {
                      format_bytes(estimate.kv_cache), context, format_bytes(estimate.activations));
 }
 
-ModelOptions model_options(const ModelArguments& arguments, const Context& context) {
+/// "auto": a small model answers quickly enough either way, and its close calls are the ones that
+/// rounding tips (docs/performance.md has the figures).
+ActivationPrecision choose_precision(const std::string& asked, const Checkpoint& checkpoint) {
+  if (asked == "f32") return ActivationPrecision::F32;
+  if (asked == "fine") return ActivationPrecision::Fine;
+  if (asked == "fast") return ActivationPrecision::Fast;
+  return checkpoint.weight_bytes() <= ModelArguments::kSmallModel ? ActivationPrecision::Fine
+                                                                  : ActivationPrecision::Fast;
+}
+
+ModelOptions model_options(const ModelArguments& arguments, const Checkpoint& checkpoint,
+                           const Context& context) {
   ModelOptions options;
-  options.precision =
-      arguments.precision == "f32" ? ActivationPrecision::F32 : ActivationPrecision::Fast;
+  options.precision = choose_precision(arguments.precision, checkpoint);
   options.threads = arguments.threads;
-  options.progress = context.progress();
+  options.progress = context.passing_progress();
   return options;
 }
 
@@ -64,6 +74,18 @@ MemoryEstimate fit_memory(const ModelArguments& arguments, const Checkpoint& che
 
 }  // namespace
 
+const char* to_string(ActivationPrecision precision) {
+  switch (precision) {
+    case ActivationPrecision::F32:
+      return "f32";
+    case ActivationPrecision::Fine:
+      return "fine";
+    case ActivationPrecision::Fast:
+      return "fast";
+  }
+  return "fast";
+}
+
 void ModelArguments::add_to(CLI::App& command) {
   command
       .add_option("MODEL", model,
@@ -84,10 +106,12 @@ void ModelArguments::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->group(group);
   command
-      .add_option("--precision", precision,
-                  "fast rounds activations to 8 bits before quantised weights, f32 never does")
+      .add_option(
+          "--precision", precision,
+          "Rounding of activations before quantised weights: fast to 8 bits, fine to 15, f32 "
+          "none; auto is fine for models of up to 512 MiB, and fast for larger ones")
       ->type_name("MODE")
-      ->check(CLI::IsMember({"fast", "f32"}))
+      ->check(CLI::IsMember({"auto", "fast", "fine", "f32"}))
       ->group(group);
   command.add_flag("--ignore-memory", ignore_memory, "Load even if the memory seems too small")
       ->group(group);
@@ -95,23 +119,27 @@ void ModelArguments::add_to(CLI::App& command) {
 
 DType ModelArguments::kv_dtype() const { return kv_type == "f32" ? DType::F32 : DType::BF16; }
 
-LoadedModel load_model(const ModelArguments& arguments, const Context& context, bool tell,
+LoadedModel load_model(const ModelArguments& arguments, const Context& context, TellMemory tell,
                        std::size_t sequences) {
   const std::filesystem::path path = find_model(arguments.model, arguments.pull, context);
   std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(path);
   const ModelConfig config = read_model_config(*checkpoint);
-  const ModelOptions options = model_options(arguments, context);
+  const ModelOptions options = model_options(arguments, *checkpoint, context);
   const MemoryLimit limit = memory_limit();
   std::size_t tokens = 0;
   const MemoryEstimate estimate =
       fit_memory(arguments, *checkpoint, config, options, sequences, tokens, limit);
-  if (tell) {
-    print_note(context, fmt::format("memory: {}; {} available", describe(estimate, tokens),
-                                    format_bytes(limit.available)));
+  if (tell != TellMemory::No) {
+    print_note(context,
+               fmt::format("memory: {}; {} available",
+                           tell == TellMemory::Parts ? describe(estimate, tokens)
+                                                     : format_bytes(estimate.total()) + " needed",
+                           format_bytes(limit.available)));
   }
   Tokenizer tokenizer = load_tokenizer(*checkpoint);
   std::unique_ptr<Model> model = Model::load(checkpoint, options);
-  return {path, std::move(checkpoint), std::move(model), std::move(tokenizer), estimate, tokens};
+  return {path,   std::move(checkpoint), std::move(model), std::move(tokenizer), estimate,
+          tokens, options.precision};
 }
 
 std::unique_ptr<Engine> LoadedModel::make_engine(const ModelArguments& arguments,

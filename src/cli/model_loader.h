@@ -24,15 +24,20 @@ struct ModelArguments {
   std::size_t context = 0;  // tokens; 0: what the model allows, at most kDefaultContext
   unsigned threads = 0;     // 0: all CPUs
   std::string kv_type = "bf16";
-  std::string precision = "fast";
+  std::string precision = "auto";
   bool ignore_memory = false;
 
   static constexpr std::size_t kDefaultContext = 8192;
+  /// Bytes of weights up to which "auto" is "fine".
+  static constexpr std::uint64_t kSmallModel = std::uint64_t{512} << 20;
 
   /// Adds MODEL and the options.
   void add_to(CLI::App& command);
   DType kv_dtype() const;
 };
+
+/// "f32", "fine", "fast".
+const char* to_string(ActivationPrecision precision);
 
 struct LoadedModel {
   std::filesystem::path path;
@@ -41,6 +46,7 @@ struct LoadedModel {
   Tokenizer tokenizer;
   MemoryEstimate memory;
   std::size_t context = 0;  // tokens
+  ActivationPrecision precision = ActivationPrecision::Fast;
 
   /// An engine that takes the model; `parallel` requests of `context` tokens each find room.
   std::unique_ptr<Engine> make_engine(const ModelArguments& arguments, std::size_t parallel = 1);
@@ -50,10 +56,12 @@ struct LoadedModel {
 /// person at the terminal agrees, a model that is not here is fetched. Throws Error(NotFound).
 std::filesystem::path find_model(const std::string& model, bool pull, const Context& context);
 
+enum class TellMemory { No, Total, Parts };
+
 /// Finds, estimates, loads. Throws Error(ResourceLimit), before anything large is allocated, when
 /// the memory does not suffice: it says what is needed and what there is. `sequences`: how many of
-/// `context` tokens the cache will hold. With `tell`, a line on stderr says what will be needed.
-LoadedModel load_model(const ModelArguments& arguments, const Context& context, bool tell,
+/// `context` tokens the cache will hold. `tell`: whether a line on stderr says what will be needed.
+LoadedModel load_model(const ModelArguments& arguments, const Context& context, TellMemory tell,
                        std::size_t sequences = 1);
 
 }  // namespace fathom

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "backend/cpu/kernel_trace.h"
 #include "cli/chat_repl.h"
 #include "cli/chat_session.h"
 #include "cli/chat_settings.h"
@@ -21,6 +22,7 @@
 #include "cli/terminal.h"
 #include "engine/chat.h"
 #include "engine/sampling_defaults.h"
+#include "formats/describe.h"
 
 namespace fathom {
 namespace {
@@ -88,7 +90,8 @@ nlohmann::ordered_json logprobs_json(const Turn& turn, const Tokenizer& tokenize
 }
 
 nlohmann::ordered_json turn_json(const Turn& turn, const std::string& model,
-                                 const Tokenizer& tokenizer, bool logprobs) {
+                                 const std::string& precision, const Tokenizer& tokenizer,
+                                 bool logprobs) {
   const Usage& usage = turn.end.usage;
   nlohmann::ordered_json json{{"model", model}, {"content", turn.answer}};
   if (!turn.reasoning.empty()) json["reasoning_content"] = turn.reasoning;
@@ -102,14 +105,16 @@ nlohmann::ordered_json turn_json(const Turn& turn, const std::string& model,
                      {"prompt_tokens_per_second", usage.prompt_rate()},
                      {"generation_seconds", usage.generation_seconds},
                      {"generation_tokens_per_second", usage.generation_rate()}};
+  json["precision"] = precision;
+  json["kernels"] = cpu::product_kernels_ran();
   const ResidentMemory memory = resident_memory();
   json["memory"] = {{"resident_bytes", memory.now}, {"peak_bytes", memory.peak}};
   if (logprobs) json["logprobs"] = logprobs_json(turn, tokenizer);
   return json;
 }
 
-void answer_once(ChatSession& session, const Engine& engine, const std::string& prompt,
-                 const RunOptions& options, Context& context) {
+void answer_once(ChatSession& session, const Engine& engine, const std::string& precision,
+                 const std::string& prompt, const RunOptions& options, Context& context) {
   const InterruptGuard guard;
   PrinterOptions looks = printer_options(session.settings.view);
   if (!looks.terminal && session.settings.view == ThinkingView::Fold) {
@@ -119,10 +124,15 @@ void answer_once(ChatSession& session, const Engine& engine, const std::string& 
   AnswerPrinter printer(looks);
   const Turn turn = session.ask(prompt, printer);
   if (context.json) {
-    print_json(turn_json(turn, options.model.model, engine.tokenizer(),
+    print_json(turn_json(turn, options.model.model, precision, engine.tokenizer(),
                          session.settings.sampling.logprobs.has_value()));
   } else if (session.settings.stats) {
     print_note(context, describe_usage(turn.end.usage));
+  }
+  if (turn.end.reason == FinishReason::Repetition) {
+    print_note(context, "[ended: the answer only repeated itself; --allow-loops lets it go on]");
+  } else if (turn.end.reason == FinishReason::Length && fills_context(turn.end.usage, engine)) {
+    print_note(context, "[cut: the context is full; --context N makes it longer]");
   }
   if (turn.end.reason == FinishReason::Cancelled) context.exit_code = ExitCode::Interrupted;
 }
@@ -134,7 +144,10 @@ void run(const RunOptions& options, Context& context) {
   // Before the model is loaded, so that a missing prompt is told at once.
   const std::string prompt = chat ? std::string() : gather_prompt(options.prompt);
 
-  LoadedModel loaded = load_model(options.model, context, chat || options.settings.stats);
+  LoadedModel loaded = load_model(options.model, context,
+                                  options.settings.stats ? TellMemory::Parts
+                                  : chat                 ? TellMemory::Total
+                                                         : TellMemory::No);
   const SamplingDefaults defaults = default_sampling(*loaded.checkpoint);
   ChatSettings settings = options.settings.settings(defaults.params);
   settings.sampling.logprobs = options.logprobs;
@@ -149,10 +162,11 @@ void run(const RunOptions& options, Context& context) {
     // Of a path, the file's name is enough.
     const std::filesystem::path named(options.model.model);
     repl.model = std::filesystem::exists(named) ? named.filename().string() : named.string();
+    repl.parameters = describe(*loaded.checkpoint).parameters;
     if (!options.no_history) repl.history_file = history_file();
     run_repl(session, *engine, format.get(), repl);
   } else {
-    answer_once(session, *engine, prompt, options, context);
+    answer_once(session, *engine, to_string(loaded.precision), prompt, options, context);
   }
 }
 

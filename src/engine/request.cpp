@@ -8,6 +8,8 @@ const char* to_string(FinishReason reason) {
       return "stop";
     case FinishReason::Length:
       return "length";
+    case FinishReason::Repetition:
+      return "repetition";
     case FinishReason::Cancelled:
       return "cancelled";
     case FinishReason::Failed:

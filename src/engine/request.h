@@ -28,6 +28,7 @@ struct Request {
   std::vector<std::string> stop_strings;  // end the answer; in the thinking they are only text
   std::vector<TokenId> stop_tokens;       // usually Tokenizer::end_of_generation()
   std::size_t max_tokens = 0;             // thinking included; 0: until the context is full
+  bool stop_repetition = false;           // end an answer that goes round in circles
   std::optional<ReasoningSetup> reasoning;
   /// The answer goes on with the prompt's text, so the space that SentencePiece puts before a first
   /// word belongs to it.
@@ -37,13 +38,14 @@ struct Request {
 };
 
 enum class FinishReason {
-  Stop,       // a stop token or string
-  Length,     // max_tokens, or the context is full
-  Cancelled,  // by cancel(), or the engine was shut down
-  Failed      // Finished::error says why
+  Stop,        // a stop token or string
+  Length,      // max_tokens, or the context is full
+  Repetition,  // with Request::stop_repetition: see RepetitionGuard
+  Cancelled,   // by cancel(), or the engine was shut down
+  Failed       // Finished::error says why
 };
 
-/// "stop", "length", "cancelled", "error".
+/// "stop", "length", "repetition", "cancelled", "error".
 const char* to_string(FinishReason reason);
 
 struct Usage {

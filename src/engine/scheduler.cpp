@@ -276,13 +276,15 @@ void Scheduler::take_token(Job& job, std::span<const float> logits) {
   job.usage.generation_seconds = seconds_between(job.first_token, now);
   if (job.answer.channel() == Channel::Reasoning) ++job.usage.reasoning_tokens;
 
+  const bool circles = job.request.stop_repetition && job.repetition.push(token.id);
   emit(job, job.answer.push(token.id), std::move(token));
   if (job.answer.stopped()) return finish(job, FinishReason::Stop);
   const std::size_t limit = job.request.max_tokens;
   if ((limit != 0 && job.usage.completion_tokens >= limit) ||
       job.tokens.size() >= context_tokens_) {
-    finish(job, FinishReason::Length);
+    return finish(job, FinishReason::Length);
   }
+  if (circles) finish(job, FinishReason::Repetition);
 }
 
 void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token) {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/answer.h"
+#include "engine/repetition.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
 #include "model/model.h"
@@ -55,6 +56,7 @@ struct Job {
 
   Sampler sampler;
   Answer answer;
+  RepetitionGuard repetition;
   std::vector<TokenId> tokens;         // prompt, then answer
   std::size_t fed = 0;                 // how many of them the cache holds
   std::optional<SequenceId> sequence;  // while active

@@ -218,7 +218,7 @@ std::string to_text(const ModelDescription& d) {
   const auto number = [](const std::optional<std::int64_t>& value) {
     return value ? std::to_string(*value) : std::string();
   };
-  line("model", plain(d.name.empty() ? d.path.string() : d.name));
+  line("name in file", plain(d.name));  // its maker's, which may be an odd one
   line("architecture", plain(d.architecture));
   line("format", d.format);
   line("quantisation",
@@ -249,7 +249,7 @@ std::string to_text(const ModelDescription& d) {
   if (!d.pre_tokenizer.empty()) tokenizer += ", " + plain(d.pre_tokenizer);
   line("tokenizer", tokenizer);
   line("chat template", d.chat_template ? "yes" : "no");
-  line("license", plain(d.license));
+  line("licence", plain(d.license));
   for (const FileUse& file : d.files) {
     line("file", fmt::format("{}  {}", plain(file.path.string()), format_bytes(file.bytes)));
   }

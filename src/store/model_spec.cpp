@@ -141,19 +141,17 @@ bool looks_like_path(std::string_view text) {
 
 [[noreturn]] void fail_unknown_name(std::string_view text) {
   const std::string_view family = text.substr(0, text.find(':'));
-  std::string known;
   std::string related;
   for (const CatalogueEntry& entry : catalogue()) {
     const std::string_view name = entry.name;
-    known += (known.empty() ? "" : ", ") + std::string(name);
     if (name.substr(0, name.find(':')) == family) {
       related += (related.empty() ? "" : ", ") + std::string(name);
     }
   }
   fail(ErrorCode::NotFound,
-       "'{}' is neither a file nor a known name; {}: {}; or write hf:OWNER/REPO, pypi:PACKAGE, a "
-       "URL or a path",
-       text, related.empty() ? "known names" : "names like it", related.empty() ? known : related);
+       "'{}' is no model on this machine ('fathom list'), no file, and no known name ({}); "
+       "hf:OWNER/REPO, pypi:PACKAGE and URLs can be pulled too",
+       text, related.empty() ? "'fathom list --known'" : "there are " + related);
 }
 
 }  // namespace

@@ -50,6 +50,19 @@ TEST(Progress, FormatsForPeople) {
   update.eta_seconds = 5;
   EXPECT_EQ(format_progress(update),
             "downloading model.gguf  50.0 MiB of 100.0 MiB  50%  10.0 MiB/s  ETA 5s");
+  update = {};
+  update.task = "measuring";
+  update.unit = "measurements";
+  update.done = 5;
+  update.total = 7;
+  update.rate = 0.4;
+  update.eta_seconds = 5;
+  EXPECT_EQ(format_progress(update), "measuring  5 of 7 measurements  71%  2.5 s each  ETA 5s");
+  update.rate = 3.25;
+  EXPECT_EQ(format_progress(update), "measuring  5 of 7 measurements  71%  3.2/s  ETA 5s");
+  update.rate = 812.4;
+  update.finished = true;
+  EXPECT_EQ(format_progress(update), "measuring  5 of 7 measurements  71%  812/s");
 }
 
 }  // namespace

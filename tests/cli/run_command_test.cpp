@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/cpu_features.h"
 #include "cli/run_program.h"
 #include "cli/tiny_model.h"
 
@@ -10,6 +11,15 @@ namespace {
 
 using testing::HasSubstr;
 using testing::StartsWith;
+
+/// FATHOM_CPU for the programs that are run while it lives.
+class ForcedKernels {
+ public:
+  explicit ForcedKernels(const char* level) { ::setenv("FATHOM_CPU", level, 1); }
+  ~ForcedKernels() { ::unsetenv("FATHOM_CPU"); }
+  ForcedKernels(const ForcedKernels&) = delete;
+  ForcedKernels& operator=(const ForcedKernels&) = delete;
+};
 
 class RunCommand : public testing::Test {
  protected:
@@ -119,6 +129,78 @@ TEST_F(RunCommand, ABaseModelContinuesTheText) {
   EXPECT_EQ(json["usage"]["prompt_tokens"], 3);
   const auto raw = run({"run", model, "abc", "-n", "3", "--json", "--raw"}).json();
   EXPECT_EQ(raw["usage"]["prompt_tokens"], 3);
+}
+
+TEST_F(RunCommand, AnAnswerThatGoesRoundInCirclesEndsAndIsSaidTo) {
+  const TemporaryFolder other;
+  const auto path = make_tiny_model(other.path(), false);
+  // A penalty below 1 favours what was there before: letters that repeat, and never the end.
+  const std::vector<std::string> ask{"run", path.string(),      "abc", "--temperature",
+                                     "0",   "--repeat-penalty", "0.1"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), ask.begin(), ask.end());
+    return run(more);
+  };
+  const auto json = with({"--json"}).json();
+  ASSERT_EQ(json["finish_reason"], "repetition");
+  const Output shown = with({});
+  EXPECT_EQ(shown.exit_code, 0);
+  EXPECT_EQ(shown.out, json["content"].get<std::string>() + "\n");
+  EXPECT_THAT(shown.err, HasSubstr("only repeated itself"));
+  EXPECT_EQ(with({"--json", "--allow-loops"}).json()["finish_reason"], "length");
+  EXPECT_THAT(with({"--allow-loops"}).err, HasSubstr("the context is full"));
+}
+
+TEST_F(RunCommand, TemplatesThatPrintTheDateGetTodays) {
+  const TemporaryFolder other;
+  const auto path = make_tiny_model(other.path());
+  const nlohmann::ordered_json config{{"tokenizer_class", "GPT2Tokenizer"},
+                                      {"eos_token", "<|end|>"},
+                                      {"chat_template", "{{ strftime_now('%Y%m%d') }}"}};
+  write_text(path / "tokenizer_config.json", config.dump());
+  const Output output = run({"run", path.string(), "abc", "-n", "1", "--json"});
+  ASSERT_EQ(output.exit_code, 0) << output.err;
+  EXPECT_EQ(output.json()["usage"]["prompt_tokens"], 8) << "eight digits, a token each";
+}
+
+TEST_F(RunCommand, ForcedKernelsAreTheOnesThatRan) {
+  for (const CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512}) {
+    const ForcedKernels forced(to_string(level));
+    const Output output = run({"run", model, "abc", "-n", "2", "--json"});
+    if (level > best_cpu_level()) {
+      EXPECT_EQ(output.exit_code, 1);
+      EXPECT_EQ(output.error()["code"], "unsupported");
+      continue;
+    }
+    ASSERT_EQ(output.exit_code, 0) << output.err;
+    EXPECT_EQ(output.json()["kernels"], to_string(level)) << "the kernels' own word";
+  }
+}
+
+TEST_F(RunCommand, KernelsThatTheCpuLacksAreAClearError) {
+  if (best_cpu_level() == CpuLevel::Amx) GTEST_SKIP() << "this CPU has all of them";
+  const ForcedKernels forced("amx");
+  const Output output = run({"run", model, "abc"});
+  EXPECT_EQ(output.exit_code, 1);
+  EXPECT_THAT(output.err, StartsWith("fathom: FATHOM_CPU asks for amx kernels, but this CPU"));
+  EXPECT_EQ(output.error_lines(), 1U);
+}
+
+TEST_F(RunCommand, AnUnknownWordForKernelsIsAClearError) {
+  const ForcedKernels forced("sse9");
+  const Output output = run({"run", model, "abc"});
+  EXPECT_EQ(output.exit_code, 1);
+  EXPECT_THAT(output.err, HasSubstr("FATHOM_CPU is 'sse9', expected scalar, avx2"));
+}
+
+TEST_F(RunCommand, TellsMemoryBeforeLoadingAndSpeedAfterwardsOnRequest) {
+  const Output output = run({"run", model, "abc", "-n", "4", "--stats"});
+  ASSERT_EQ(output.exit_code, 0) << output.err;
+  EXPECT_THAT(output.err, StartsWith("memory: "));
+  EXPECT_THAT(output.err, HasSubstr("available\n"));
+  EXPECT_THAT(output.err, HasSubstr("first token after "));
+  EXPECT_THAT(output.err, HasSubstr("4 written at "));
+  EXPECT_THAT(output.err, HasSubstr("in memory"));
 }
 
 TEST_F(RunCommand, TheContextsEndIsALengthNotACrash) {

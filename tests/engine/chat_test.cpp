@@ -84,6 +84,16 @@ TEST(ChatFormat, SwitchesThinkingWhereTheTemplateCan) {
   EXPECT_FALSE(ChatFormat(kTemplate, small_tokenizer()).can_switch_thinking());
 }
 
+TEST(ChatFormat, TheTemplateIsToldTheDate) {
+  // As Llama 3.2's template asks for it.
+  const ChatFormat format(
+      "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}none{% endif %}",
+      small_tokenizer());
+  ChatOptions options;
+  options.now = "2026-11-21 19:24:05";
+  EXPECT_EQ(format.prompt(conversation({{"user", "a"}}), options).text, "21 Nov 2026");
+}
+
 TEST(ChatFormat, AModelWithoutTemplateHasNoFormat) {
   MemoryCheckpoint checkpoint;
   EXPECT_EQ(ChatFormat::load(checkpoint, small_tokenizer()), nullptr);

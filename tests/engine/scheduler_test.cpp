@@ -111,6 +111,27 @@ TEST_F(SchedulerTest, StopsAtMaxTokens) {
   EXPECT_EQ(reader.end->reason, FinishReason::Length);
 }
 
+TEST_F(SchedulerTest, EndsAnAnswerThatGoesRoundInCirclesWhereAsked) {
+  start({},
+        [](TokenId last, std::size_t) { return last == ids("a")[0] ? ids("b")[0] : ids("a")[0]; });
+  Reader on;
+  Request request = greedy("a");
+  request.stop_repetition = true;
+  add(std::move(request), on);
+  run_to_end();
+  EXPECT_EQ(on.end->reason, FinishReason::Repetition);
+  EXPECT_EQ(to_string(on.end->reason), std::string("repetition"));
+  EXPECT_EQ(on.answer.size(), on.tokens.size()) << "no text is lost or altered";
+  EXPECT_EQ(on.answer.substr(0, 6), "bababa");
+  EXPECT_LT(on.tokens.size(), 300U);
+
+  Reader off;
+  add(greedy("a", 600), off);
+  run_to_end();
+  EXPECT_EQ(off.end->reason, FinishReason::Length);
+  EXPECT_EQ(off.tokens.size(), 600U);
+}
+
 TEST_F(SchedulerTest, StopsAtTheContextsEnd) {
   SchedulerOptions options;
   options.context_tokens = 10;
