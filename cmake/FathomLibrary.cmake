@@ -17,6 +17,13 @@ if(FATHOM_FUZZ)
   target_compile_options(fathom_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# Sanitized, a test or a command takes three times as long to optimise as to compile, and gains little.
+function(fathom_build_quickly target)
+  if(FATHOM_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0)
+  endif()
+endfunction()
+
 # fathom_library(base DEPENDS ... ): builds src/base/*.cpp as fathom_base.
 function(fathom_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;PRIVATE_DEPENDS;SUBDIRS" ${ARGN})
@@ -35,9 +42,10 @@ function(fathom_library name)
   endif()
 endfunction()
 
-# fathom_test(base DEPENDS fathom_base): builds tests/base/*_test.cpp as test_base.
+# fathom_test(base DEPENDS fathom_base): builds tests/base/*_test.cpp as test_base. BUSY: its own
+# code works long enough to be worth optimising even under sanitizers.
 function(fathom_test name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "BUSY" "" "DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
   if(NOT sources)
     return()
@@ -48,5 +56,8 @@ function(fathom_test name)
   target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name} PRIVATE
     FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}" FATHOM_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  if(NOT ARG_BUSY)
+    fathom_build_quickly(test_${name})
+  endif()
   gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600)
 endfunction()
