@@ -129,7 +129,7 @@ class TokenizerConverter {
                      std::vector<std::string>& notes)
       : folder_(folder), model_(model), notes_(notes) {}
 
-  bool exists(const char* name) const { return std::filesystem::exists(folder_ / name); }
+  bool exists(const char* name) const { return is_present(folder_ / name); }
   std::filesystem::path file(const char* name) const {
     return resolve_inside(folder_, name, folder_);
   }

@@ -79,7 +79,7 @@ void read_config_keys(const Checkpoint& checkpoint, ModelDescription& d) {
 }
 
 void read_tokenizer_files(const std::filesystem::path& folder, ModelDescription& d) {
-  const auto present = [&](const char* name) { return std::filesystem::exists(folder / name); };
+  const auto present = [&](const char* name) { return is_present(folder / name); };
   d.name = std::filesystem::absolute(folder).lexically_normal().filename().string();
   if (present("tokenizer.model")) d.tokenizer = "tokenizer.model";
   if (present("tokenizer.json")) d.tokenizer = "tokenizer.json";

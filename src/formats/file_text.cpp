@@ -86,4 +86,10 @@ std::filesystem::path resolve_inside(const std::filesystem::path& folder, std::s
   return file;
 }
 
+bool is_present(const std::filesystem::path& path) noexcept {
+  std::error_code error;
+  return std::filesystem::symlink_status(path, error).type() !=
+         std::filesystem::file_type::not_found;
+}
+
 }  // namespace fathom

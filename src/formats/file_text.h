@@ -18,4 +18,8 @@ std::string printable(std::string_view text);
 std::filesystem::path resolve_inside(const std::filesystem::path& folder, std::string_view name,
                                      const std::filesystem::path& referrer);
 
+/// Whether there is anything of this name, even a link that leads nowhere or in circles: opening it
+/// then says what is wrong with it. Never throws.
+bool is_present(const std::filesystem::path& path) noexcept;
+
 }  // namespace fathom

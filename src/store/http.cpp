@@ -284,6 +284,13 @@ HttpResponse HttpClient::request(const HttpRequest& request, const BodySink& sin
       throw_if_cancelled(cancelled_);
       const char* reason = impl_->error[0] != '\0' ? impl_->error : curl_easy_strerror(code);
       const std::string message = fmt::format("{}: {}", redacted_url(url), reason);
+      if (code == CURLE_PEER_FAILED_VERIFICATION) {
+        fail(ErrorCode::Network,
+             "{}; nothing was fetched. If a proxy of your own stands between, name the file with "
+             "its "
+             "certificate in SSL_CERT_FILE",
+             message);
+      }
       if (is_transient(code)) throw TransientError(message, milliseconds{0}, was_reached(code));
       fail(ErrorCode::Network, "{}", message);
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -53,5 +54,13 @@ class Hub {
 std::vector<HubFile> choose_hub_files(const std::vector<HubFile>& files, const std::string& file,
                                       const std::string& repository,
                                       const std::function<void(const std::string&)>& notice);
+
+/// `chosen` with the shards that the index (a file fetched from there) names, and no others. Throws
+/// Error(Corrupt) for what is no index and Error(NotFound) naming a shard that the repository has
+/// not.
+std::vector<HubFile> keep_indexed_shards(const std::vector<HubFile>& chosen,
+                                         const std::filesystem::path& index,
+                                         const std::string& repository,
+                                         const std::function<void(const std::string&)>& notice);
 
 }  // namespace fathom

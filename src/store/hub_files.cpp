@@ -9,6 +9,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "formats/file_text.h"
+#include "formats/shard_index.h"
 #include "store/hub.h"
 #include "store/split_name.h"
 
@@ -110,7 +112,7 @@ std::vector<HubFile> safetensors_folder(const std::vector<HubFile>& files) {
       folder.push_back(file);
     } else if (file.path == "model.safetensors") {
       single = &file;
-    } else if (file.path == "model.safetensors.index.json") {
+    } else if (file.path == kShardIndexName) {
       has_index = true;
       shards.push_back(file);
     } else if (file.path.starts_with("model-") && file.path.ends_with(".safetensors") &&
@@ -162,6 +164,32 @@ std::vector<HubFile> choose_hub_files(const std::vector<HubFile>& files, const s
     return whole_set(*preferred, repository);
   }
   fail_with_choices(ggufs, repository, fmt::format("holds {} GGUF files", ggufs.size()));
+}
+
+std::vector<HubFile> keep_indexed_shards(const std::vector<HubFile>& chosen,
+                                         const std::filesystem::path& index,
+                                         const std::string& repository,
+                                         const std::function<void(const std::string&)>& notice) {
+  ShardIndex wanted = read_shard_index(index, fmt::format("{}/{}", repository, kShardIndexName));
+  require(!wanted.empty(), ErrorCode::Corrupt, "{}/{}: names no shards", repository,
+          kShardIndexName);
+  std::vector<HubFile> kept;
+  for (const HubFile& file : chosen) {
+    const bool shard = file.path.ends_with(".safetensors");
+    if (shard && wanted.erase(file.path) == 0) {
+      notice(fmt::format("{} leaves out {}: {} does not name it", repository, file.path,
+                         kShardIndexName));
+    } else {
+      kept.push_back(file);
+    }
+  }
+  require(
+      wanted.empty(), ErrorCode::NotFound,
+      "{}: has not the shard {}, which {} names; {} of its shards are missing, and the upload is "
+      "probably not complete",
+      repository, wanted.empty() ? "" : printable(wanted.begin()->first), kShardIndexName,
+      wanted.size());
+  return kept;
 }
 
 }  // namespace fathom

@@ -104,7 +104,11 @@ std::string attribute(const Attributes& attributes, std::string_view name) {
   return {};
 }
 
-PackageFile file_from_link(const std::string& url) {
+/// The file that the page at `page` links to. Throws Error for what is no URL of ours, and for a
+/// link from the network to this machine's own files.
+PackageFile file_from_link(const std::string& url, const std::string& page) {
+  require(parse_url(url).scheme != "file" || page.starts_with("file://"), ErrorCode::Network,
+          "{}: links to a file of this machine", redacted_url(page));
   PackageFile file;
   const auto hash = url.find('#');
   file.url = url.substr(0, hash);
@@ -230,8 +234,7 @@ std::vector<PackageFile> parse_index_html(const std::string& html, const std::st
         base = target;
         continue;
       }
-      parse_url(target);
-      PackageFile file = file_from_link(target);
+      PackageFile file = file_from_link(target, url);
       file.yanked = std::any_of(attributes.begin(), attributes.end(),
                                 [](const auto& pair) { return pair.first == "data-yanked"; });
       files.push_back(std::move(file));
@@ -251,7 +254,7 @@ std::vector<PackageFile> parse_index_json(const std::string& text, const std::st
     if (!entry.is_object() || !entry.contains("url") || !entry["url"].is_string()) continue;
     PackageFile file;
     try {
-      file = file_from_link(resolve_url(url, entry["url"].get<std::string>()));
+      file = file_from_link(resolve_url(url, entry["url"].get<std::string>()), url);
     } catch (const Error&) {
       continue;
     }

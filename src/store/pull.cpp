@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "formats/shard_index.h"
 #include "store/download.h"
 #include "store/hub.h"
 #include "store/package_index.h"
@@ -80,12 +81,12 @@ StoredModel Store::pull_hub(const ModelSpec& spec, const NetworkOptions& network
   Staging staging = stage(spec.text);
   Hub hub(http, options_.notice);
   const HubRevision revision = hub.revision(hub_spec);
-  const std::vector<HubFile> chosen =
+  std::vector<HubFile> chosen =
       choose_hub_files(revision.files, hub_spec.file, hub_spec.repository, options_.notice);
 
   std::vector<StagedFile> files;
   std::vector<std::string> paths;
-  for (const HubFile& entry : chosen) {
+  const auto fetch = [&](const HubFile& entry) {
     const RemoteFile remote = hub.resolve(hub_spec, revision, entry.path);
     StagedFile file;
     file.path = local_path(entry.path);
@@ -97,7 +98,19 @@ StoredModel Store::pull_hub(const ModelSpec& spec, const NetworkOptions& network
     }
     paths.push_back(file.path);
     files.push_back(std::move(file));
+  };
+  // The index of shards goes first: it says which are needed before any of them is fetched.
+  const auto index = std::find_if(chosen.begin(), chosen.end(),
+                                  [](const HubFile& file) { return file.path == kShardIndexName; });
+  if (index != chosen.end()) {
+    fetch(*index);
+    chosen.erase(index);
+    const StagedFile& here = files.front();
+    const fs::path path = here.data.empty() ? blob_path(here.content.sha256) : here.data;
+    chosen = keep_indexed_shards(chosen, path, hub_spec.repository,
+                                 [this](const std::string& text) { notice(text); });
   }
+  for (const HubFile& entry : chosen) fetch(entry);
   model.origin = fmt::format("{}/{} at {}", redacted_url(network.hub.endpoint), hub_spec.repository,
                              revision.commit);
   model.digest = revision.commit;

@@ -242,6 +242,20 @@ std::string repeated(const std::string& head, const std::string& item, std::size
   return text;
 }
 
+TEST(HostileIndex, RefusesLinksThatGoInCircles) {
+  const ScratchFolder folder;
+  folder.write("config.json", "{}");
+  std::filesystem::create_symlink("b", folder.path() / "a");
+  std::filesystem::create_symlink("a", folder.path() / "b");
+  for (const char* name : {"model.safetensors.index.json", "model.safetensors"}) {
+    std::filesystem::create_symlink("a", folder.path() / name);
+    const auto refused = error_of([&] { open_checkpoint(folder.path()); });
+    EXPECT_THAT(refused.message, HasSubstr(folder.path().string()));
+    std::filesystem::remove(folder.path() / name);
+  }
+  EXPECT_THAT(error_of([&] { open_checkpoint(folder.path() / "a"); }).message, HasSubstr("a"));
+}
+
 TEST(HostileIndex, IsRefusedInLittleMemory) {
   const ScratchFolder folder;
   folder.write("config.json", "{}");

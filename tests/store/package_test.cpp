@@ -12,6 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 PackageVersion version(const char* text) {
@@ -119,6 +120,18 @@ TEST(IndexPage, JsonIsReadAsPep691Says) {
   EXPECT_FALSE(files[1].size.has_value());
   EXPECT_FALSE(files[1].yanked);
   EXPECT_THROW(parse_index_json("[]", "https://example.org/"), Error);
+}
+
+TEST(IndexPage, OfTheNetworkCannotPointToThisMachinesFiles) {
+  const std::string html = "<a href='file:///etc/a-1-py3-none-any.whl'>a</a>";
+  const std::string json =
+      R"({"files":[{"filename":"a-1-py3-none-any.whl","url":"file:///etc/a-1-py3-none-any.whl"},)"
+      R"({"filename":"a-2-py3-none-any.whl","url":"ftp://h/a-2-py3-none-any.whl"}]})";
+  for (const char* page : {"https://example.org/simple/a/", "http://127.0.0.1/simple/a/"}) {
+    EXPECT_THAT(parse_index_html(html, page), IsEmpty());
+    EXPECT_THAT(parse_index_json(json, page), IsEmpty());
+  }
+  EXPECT_EQ(parse_index_json(json, "file:///mirror/a/").size(), 1U);
 }
 
 /// A package index on loopback with one package.

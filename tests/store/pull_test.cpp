@@ -274,6 +274,46 @@ TEST_F(PullTest, FetchesAFolderOfSafetensors) {
   EXPECT_TRUE(fs::is_directory(store().find("acme/tiny")));
 }
 
+/// A repository of two shards, and what its index says of them.
+void serve_shards(FakeHub& hub, const std::string& index) {
+  hub.files.clear();
+  hub.files["config.json"] = {"{}", false};
+  hub.files["model-00001-of-00002.safetensors"] = {fake_model(1000, 1), true};
+  hub.files["model-00002-of-00002.safetensors"] = {fake_model(1000, 2), true};
+  hub.files["model.safetensors.index.json"] = {index, true};
+}
+
+constexpr const char* kTwoShards =
+    R"({"weight_map": {"a": "model-00001-of-00002.safetensors",
+                       "b": "model-00002-of-00002.safetensors"}})";
+
+TEST_F(PullTest, FetchesTheShardsThatTheIndexNames) {
+  serve_shards(hub, kTwoShards);
+  hub.files["model-old.safetensors"] = {fake_model(1000, 3), true};
+  const StoredModel pulled = pull();
+  EXPECT_EQ(pulled.files.size(), 4U);
+  EXPECT_EQ(hub.cdn().count("GET", "model-old"), 0U);
+  EXPECT_TRUE(told("leaves out model-old.safetensors"));
+}
+
+TEST_F(PullTest, NamesAShardThatTheIndexHasAndTheRepositoryHasNot) {
+  serve_shards(hub, kTwoShards);
+  hub.files.erase("model-00002-of-00002.safetensors");
+  EXPECT_THAT(pull_error(), AllOf(StartsWith("not_found: "), HasSubstr("acme/tiny"),
+                                  HasSubstr("model-00002-of-00002.safetensors")));
+  EXPECT_EQ(hub.cdn().count("GET", "00001-of"), 0U) << "no shard is fetched in vain";
+  EXPECT_TRUE(store().list().empty());
+}
+
+TEST_F(PullTest, RefusesAnIndexOfShardsThatIsNone) {
+  for (const char* index : {"", "[]", "{}", R"({"weight_map": []})", R"({"weight_map": {"a": 1}})",
+                            R"({"weight_map": {}})"}) {
+    serve_shards(hub, index);
+    EXPECT_THAT(pull_error(), StartsWith("corrupt: acme/tiny/model.safetensors.index.json: "))
+        << index;
+  }
+}
+
 TEST_F(PullTest, ASmallFileIsCheckedByItsGitId) {
   hub.files.clear();
   hub.files["config.json"] = {"[]", false};  // not what the fake's id is of

@@ -3,12 +3,16 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <csignal>
 #include <random>
 #include <stdexcept>
 #include <string_view>
@@ -18,25 +22,93 @@
 namespace fathom::test {
 namespace {
 
-bool send_all(int connection, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = ::send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent <= 0) return false;
-    bytes.remove_prefix(static_cast<std::size_t>(sent));
-  }
-  return true;
-}
-
 std::string lower(std::string text) {
   for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return text;
 }
 
+std::shared_ptr<SSL_CTX> make_self_signed() {
+  const std::shared_ptr<EVP_PKEY> key(EVP_EC_gen("P-256"), EVP_PKEY_free);
+  const std::shared_ptr<X509> certificate(X509_new(), X509_free);
+  X509_set_version(certificate.get(), 2);
+  ASN1_INTEGER_set(X509_get_serialNumber(certificate.get()), 1);
+  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -3600);
+  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
+  X509_set_pubkey(certificate.get(), key.get());
+  X509_NAME* name = X509_get_subject_name(certificate.get());
+  const auto* common = reinterpret_cast<const unsigned char*>("fathom test");
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, common, -1, -1, 0);
+  X509_set_issuer_name(certificate.get(), name);
+  const std::shared_ptr<X509_EXTENSION> extension(
+      X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "IP:127.0.0.1"),
+      X509_EXTENSION_free);
+  X509_add_ext(certificate.get(), extension.get(), -1);
+  std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+  if (X509_sign(certificate.get(), key.get(), EVP_sha256()) == 0 ||
+      SSL_CTX_use_certificate(context.get(), certificate.get()) != 1 ||
+      SSL_CTX_use_PrivateKey(context.get(), key.get()) != 1) {
+    throw std::runtime_error("the test server cannot make a certificate");
+  }
+  return context;
+}
+
 }  // namespace
+
+/// One client's socket, with TLS on it or not. Closes it.
+class Connection {
+ public:
+  Connection(int socket, SSL_CTX* tls)
+      : socket_(socket), ssl_(tls != nullptr ? SSL_new(tls) : nullptr) {
+    if (ssl_ != nullptr) SSL_set_fd(ssl_, socket_);
+  }
+  ~Connection() {
+    SSL_free(ssl_);
+    ::close(socket_);
+  }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  bool handshake() { return ssl_ == nullptr || SSL_accept(ssl_) == 1; }
+  ssize_t receive(char* to, std::size_t size) {
+    return ssl_ != nullptr ? SSL_read(ssl_, to, static_cast<int>(size))
+                           : ::recv(socket_, to, size, 0);
+  }
+  bool send_all(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const ssize_t sent = ssl_ != nullptr
+                               ? SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()))
+                               : ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent <= 0) return false;
+      bytes.remove_prefix(static_cast<std::size_t>(sent));
+    }
+    return true;
+  }
+  void end() {
+    if (ssl_ != nullptr) SSL_shutdown(ssl_);
+    ::shutdown(socket_, SHUT_WR);
+  }
+
+ private:
+  int socket_;
+  SSL* ssl_;
+};
 
 std::string ServedRequest::header(const std::string& name) const {
   const auto it = headers.find(name);
   return it == headers.end() ? "" : it->second;
+}
+
+TestServer::TestServer(Handler handler, SelfSigned) : TestServer(std::move(handler)) {
+  ::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
+  tls_ = make_self_signed();   // nobody has the address yet
+}
+
+std::string TestServer::certificate() const {
+  const std::shared_ptr<BIO> memory(BIO_new(BIO_s_mem()), BIO_free);
+  PEM_write_bio_X509(memory.get(), SSL_CTX_get0_certificate(tls_.get()));
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(memory.get(), &text);
+  return {text, static_cast<std::size_t>(size)};
 }
 
 TestServer::TestServer(Handler handler) : handler_(std::move(handler)) {
@@ -63,7 +135,7 @@ TestServer::~TestServer() {
 }
 
 std::string TestServer::url(const std::string& path, const std::string& host) const {
-  return fmt::format("http://{}:{}{}", host, port_, path);
+  return fmt::format("{}://{}:{}{}", tls_ ? "https" : "http", host, port_, path);
 }
 
 std::vector<ServedRequest> TestServer::log() const {
@@ -81,20 +153,20 @@ std::size_t TestServer::count(const std::string& method, const std::string& path
 
 void TestServer::accept_loop() {
   while (!stop_) {
-    const int connection = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (connection < 0) continue;
-    workers_.emplace_back([this, connection] {
-      serve(connection);
-      ::close(connection);
+    const int socket = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (socket < 0) continue;
+    workers_.emplace_back([this, socket] {
+      Connection connection(socket, tls_.get());
+      if (connection.handshake()) serve(connection);
     });
   }
 }
 
-void TestServer::serve(int connection) {
+void TestServer::serve(Connection& connection) {
   std::string text;
   char piece[4096];
   while (text.find("\r\n\r\n") == std::string::npos) {
-    const ssize_t count = ::recv(connection, piece, sizeof piece, 0);
+    const ssize_t count = connection.receive(piece, sizeof piece);
     if (count <= 0 || text.size() > 1'000'000) return;
     text.append(piece, static_cast<std::size_t>(count));
   }
@@ -122,15 +194,15 @@ void TestServer::serve(int connection) {
   std::string head = fmt::format("HTTP/1.1 {} Status\r\nConnection: close\r\n", response.status);
   if (response.send_length) head += fmt::format("Content-Length: {}\r\n", response.body.size());
   for (const auto& [name, value] : response.headers) head += name + ": " + value + "\r\n";
-  if (!send_all(connection, head + "\r\n")) return;
+  if (!connection.send_all(head + "\r\n")) return;
   if (response.before_body) response.before_body();
   if (request.method == "HEAD") return;
   std::string_view body = response.body;
   if (response.cut_after) body = body.substr(0, *response.cut_after);
-  send_all(connection, body);
-  ::shutdown(connection, SHUT_WR);
+  connection.send_all(body);
+  connection.end();
   // Wait for the client to close, so that no reset overtakes the last bytes.
-  while (::recv(connection, piece, sizeof piece, 0) > 0) {
+  while (connection.receive(piece, sizeof piece) > 0) {
   }
 }
 

@@ -5,12 +5,15 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+struct ssl_ctx_st;  // OpenSSL's SSL_CTX
 
 namespace fathom::test {
 
@@ -37,21 +40,27 @@ class TestServer {
  public:
   using Handler = std::function<ServedResponse(const ServedRequest&)>;
   explicit TestServer(Handler handler);
+  /// Speaks TLS, with a certificate for 127.0.0.1 that nobody but itself vouches for.
+  struct SelfSigned {};
+  TestServer(Handler handler, SelfSigned);
   ~TestServer();
   TestServer(const TestServer&) = delete;
   TestServer& operator=(const TestServer&) = delete;
 
   /// `host` "localhost" and "127.0.0.1" are two origins to a client.
   std::string url(const std::string& path = "", const std::string& host = "127.0.0.1") const;
+  /// The server's certificate (PEM), for those who want to trust it.
+  std::string certificate() const;
   /// All requests so far, in order.
   std::vector<ServedRequest> log() const;
   std::size_t count(const std::string& method, const std::string& path_part) const;
 
  private:
   void accept_loop();
-  void serve(int connection);
+  void serve(class Connection& connection);
 
   Handler handler_;
+  std::shared_ptr<ssl_ctx_st> tls_;
   int listener_ = -1;
   int port_ = 0;
   std::atomic<bool> stop_{false};
