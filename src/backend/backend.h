@@ -53,7 +53,7 @@ struct Activations : DeviceObject {
   std::size_t rows = 0;
   std::size_t width = 0;
 };
-/// Keys and values of 64 tokens of one sequence, all layers: [layers, 64, width].
+/// Keys and values of 64 tokens of one sequence, all layers.
 struct KvPage : DeviceObject {};
 
 // --- What operations are told -------------------------------------------------------------------
@@ -110,12 +110,26 @@ struct RopeSpec {
   bool interleaved = false;  // pairs (2i, 2i + 1) instead of (i, i + dims / 2)
 };
 
+/// What a token leaves in the cache, a layer: keys and values of each kv head, or (v_dim 0) one
+/// entry for all heads whose first elements are the value too, as latent attention has it. How a
+/// device lays them out in a page is its own affair.
 struct KvLayout {
   std::size_t layers = 0;
-  std::size_t width = 0;  // elements of a token in a layer
+  std::size_t kv_heads = 0;
+  std::size_t k_dim = 0;  // elements of a key, or of the entry
+  std::size_t v_dim = 0;  // elements of a value; 0: values are part of the entry
   DType dtype = DType::BF16;
   static constexpr std::size_t kPageTokens = 64;
-  std::size_t page_bytes() const { return layers * kPageTokens * width * info(dtype).block_bytes; }
+
+  bool latent() const { return v_dim == 0; }
+  /// Keys of 16 bits are kept in pairs: an odd one out is padded.
+  std::size_t stored_k_dim() const {
+    return latent() || dtype == DType::F32 ? k_dim : (k_dim + 1) / 2 * 2;
+  }
+  /// Elements of a token in a layer.
+  std::size_t width() const { return kv_heads * (stored_k_dim() + v_dim); }
+  std::size_t layer_bytes() const { return kPageTokens * width() * info(dtype).block_bytes; }
+  std::size_t page_bytes() const { return layers * layer_bytes(); }
 };
 
 /// Consecutive rows of the batch that are consecutive tokens of one sequence.
@@ -174,7 +188,7 @@ class Backend {
   /// Contents become unspecified. Memory grows as needed and is kept.
   virtual void set_rows(Activations& activations, std::size_t rows) = 0;
   virtual std::unique_ptr<KvPage> make_page(const KvLayout& layout) = 0;
-  /// Copies the first `tokens` tokens of every layer.
+  /// Copies (at least) the first `tokens` tokens of every layer.
   virtual void copy_page(const KvLayout& layout, const KvPage& from, KvPage& to,
                          std::size_t tokens) = 0;
   /// Waits, then views [rows, width] until the next operation on `activations`.
@@ -195,15 +209,15 @@ class Backend {
                          Activations& out) = 0;
   /// Turns each group of `x` (dims elements) by its row's angles. (arXiv 2104.09864)
   virtual void rotate(const RopeSpec& rope, const Activations& rotations, const Columns& x) = 0;
-  /// Stores each row's `parts`, one after another, as its token's entry in layer `layer`.
+  /// Stores each row as its token's entry in layer `layer`. parts: keys [kv_heads * k_dim] and
+  /// values [kv_heads * v_dim], or the latent entry alone. A sequence's tokens come in order, and
+  /// what stood in later tokens' places may be overwritten.
   virtual void append(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
                       std::span<const Columns> parts) = 0;
-  /// out[heads * head_dim] = causal softmax(scale * q k) v; entries hold kv_heads keys, then as
-  /// many values. q: [rows, heads * head_dim]
+  /// out[heads * v_dim] = causal softmax(scale * q k) v. q: [rows, heads * k_dim]; scale > 0
   virtual void grouped_attention(const KvLayout& layout, std::size_t layer,
                                  std::span<const KvRun> runs, const Activations& q,
-                                 std::size_t heads, std::size_t kv_heads, std::size_t head_dim,
-                                 float scale, Activations& out) = 0;
+                                 std::size_t heads, float scale, Activations& out) = 0;
   /// The same over compressed entries [kv_lora_rank + qk_rope_head_dim] (DeepSeek-V2, arXiv
   /// 2405.04434, 2.1). q: [rows, heads * (qk_nope_head_dim + qk_rope_head_dim)], rotated;
   /// out: [rows, heads * v_head_dim]

@@ -22,8 +22,12 @@ constexpr std::size_t kMaxBatch = 512;
 KvLayout kv_layout(const ModelConfig& config, DType dtype) {
   require(dtype == DType::BF16 || dtype == DType::F32, ErrorCode::Unsupported,
           "a KV cache of {} is not supported (BF16 and F32 are)", to_string(dtype));
-  return {static_cast<std::size_t>(config.num_hidden_layers),
-          static_cast<std::size_t>(config.kv_width()), dtype};
+  const auto size = [](std::int64_t value) { return static_cast<std::size_t>(value); };
+  if (config.attention == AttentionKind::MultiHeadLatent) {
+    return {size(config.num_hidden_layers), 1, size(config.kv_width()), 0, dtype};
+  }
+  return {size(config.num_hidden_layers), size(config.num_key_value_heads), size(config.head_dim),
+          size(config.head_dim), dtype};
 }
 
 std::size_t pages_for(std::size_t tokens) {

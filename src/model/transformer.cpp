@@ -140,7 +140,7 @@ void Transformer::attend_grouped(const LayerWeights& w, std::size_t layer, const
 
   const Columns entry[] = {all(*k_), all(*v_)};
   backend_->append(step.layout, layer, step.runs, entry);
-  backend_->grouped_attention(step.layout, layer, step.runs, *q_, n_heads, n_kv, dim,
+  backend_->grouped_attention(step.layout, layer, step.runs, *q_, n_heads,
                               static_cast<float>(c_.attention_scale), *attended_);
 
   const Linear output{w.o_proj.get(), w.o_bias.get(), states_.get(), true};

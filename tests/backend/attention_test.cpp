@@ -25,69 +25,64 @@ std::vector<CpuLevel> levels() {
 }
 
 AttentionShape grouped(std::size_t heads, std::size_t kv_heads, std::size_t dim, DType dtype) {
-  AttentionShape shape;
-  shape.heads = heads;
-  shape.kv_heads = kv_heads;
-  shape.k_dim = shape.v_dim = dim;
-  shape.k_step = shape.v_step = dim;
-  shape.v_offset = kv_heads * dim;
-  shape.row_width = 2 * kv_heads * dim;
-  shape.kv_dtype = dtype;
-  shape.scale = 1 / std::sqrt(static_cast<float>(dim));
-  return shape;
+  return {{1, kv_heads, dim, dim, dtype}, heads, dim, 1 / std::sqrt(static_cast<float>(dim))};
 }
 
 AttentionShape latent(std::size_t heads, std::size_t rank, std::size_t rope, DType dtype) {
-  AttentionShape shape;
-  shape.heads = heads;
-  shape.kv_heads = 1;
-  shape.k_dim = shape.row_width = rank + rope;
-  shape.v_dim = rank;
-  shape.kv_dtype = dtype;
-  shape.scale = 0.1F;
-  return shape;
+  return {{1, 1, rank + rope, 0, dtype}, heads, rank, 0.1F};
 }
 
-/// Pages that end where their last written row does: a kernel that reads an unwritten row faults.
+/// Pages that fault when read past their end, and of which every byte that no token has written is
+/// part of a NaN: what a kernel takes from there shows.
 struct Cache {
   Cache(const AttentionShape& shape, std::size_t tokens, unsigned seed)
-      : width(shape.row_width), floats(random_floats(tokens * width, seed)) {
-    const std::size_t element = shape.kv_dtype == DType::F32 ? 4 : 2;
+      : kv(shape.kv),
+        k(random_floats(tokens * kv.kv_heads * kv.k_dim, seed)),
+        v(random_floats(tokens * kv.kv_heads * kv.v_dim, seed + 100)) {
     for (std::size_t begin = 0; begin < tokens; begin += kPageTokens) {
+      auto page = std::make_unique<GuardedBytes>(kv.layer_bytes());
+      std::memset(page->data(), 0xFF, page->size());
       const std::size_t rows = std::min(kPageTokens, tokens - begin);
-      auto page = std::make_unique<GuardedBytes>(rows * width * element);
-      for (std::size_t i = 0; i < rows * width; ++i) {
-        float& x = floats[begin * width + i];
-        if (element == 4) {
-          std::memcpy(page->data() + 4 * i, &x, 4);
-        } else {
-          const std::uint16_t half = f32_to_bf16(x);
-          std::memcpy(page->data() + 2 * i, &half, 2);
-          x = bf16_to_f32(half);
-        }
+      const std::size_t k_width = kv.kv_heads * kv.k_dim;
+      const std::size_t v_width = kv.kv_heads * kv.v_dim;
+      for (std::size_t head = 0; head < kv.kv_heads; ++head) {
+        store_tokens(kv, page->data(), head, 0, rows, &k[begin * k_width + head * kv.k_dim],
+                     k_width, v.empty() ? nullptr : &v[begin * v_width + head * kv.v_dim], v_width);
       }
       pages.push_back(page->data());
       memory.push_back(std::move(page));
     }
+    if (kv.dtype == DType::BF16) {
+      for (float& x : k) x = bf16_to_f32(f32_to_bf16(x));
+      for (float& x : v) x = bf16_to_f32(f32_to_bf16(x));
+    }
   }
-  std::size_t width;
-  std::vector<float> floats;  // [tokens, width], as the cache holds them
+  const float* key(std::size_t token, std::size_t head) const {
+    return &k[(token * kv.kv_heads + head) * kv.k_dim];
+  }
+  const float* value(std::size_t token, std::size_t head) const {
+    return kv.latent() ? key(token, head) : &v[(token * kv.kv_heads + head) * kv.v_dim];
+  }
+  KvLayout kv;
+  std::vector<float> k;  // [tokens, kv_heads, k_dim], as the cache holds them
+  std::vector<float> v;
   std::vector<std::unique_ptr<GuardedBytes>> memory;
   std::vector<const std::byte*> pages;
 };
 
 std::vector<double> exact(const AttentionShape& shape, const Cache& cache, std::size_t first,
                           std::size_t tokens, const std::vector<float>& q) {
+  const std::size_t k_dim = shape.kv.k_dim;
   std::vector<double> out(tokens * shape.heads * shape.v_dim, 0.0);
   for (std::size_t t = 0; t < tokens; ++t) {
     for (std::size_t h = 0; h < shape.heads; ++h) {
-      const std::size_t group = h / (shape.heads / shape.kv_heads);
+      const std::size_t group = h / (shape.heads / shape.kv.kv_heads);
       std::vector<double> p(first + t + 1);
       double most = -1e300;
       for (std::size_t j = 0; j < p.size(); ++j) {
-        const float* k = &cache.floats[j * cache.width + shape.k_offset + shape.k_step * group];
-        for (std::size_t i = 0; i < shape.k_dim; ++i) {
-          p[j] += double{q[(t * shape.heads + h) * shape.k_dim + i]} * k[i];
+        const float* k = cache.key(j, group);
+        for (std::size_t i = 0; i < k_dim; ++i) {
+          p[j] += double{q[(t * shape.heads + h) * k_dim + i]} * k[i];
         }
         p[j] *= shape.scale;
         most = std::max(most, p[j]);
@@ -95,7 +90,7 @@ std::vector<double> exact(const AttentionShape& shape, const Cache& cache, std::
       double sum = 0;
       for (double& x : p) sum += x = std::exp(x - most);
       for (std::size_t j = 0; j < p.size(); ++j) {
-        const float* v = &cache.floats[j * cache.width + shape.v_offset + shape.v_step * group];
+        const float* v = cache.value(j, group);
         for (std::size_t i = 0; i < shape.v_dim; ++i) {
           out[(t * shape.heads + h) * shape.v_dim + i] += p[j] / sum * v[i];
         }
@@ -120,7 +115,9 @@ const std::vector<AttentionShape>& shapes() {
   static const std::vector<AttentionShape> all = {
       grouped(4, 2, 16, DType::F32),    grouped(9, 3, 64, DType::BF16),
       grouped(6, 6, 5, DType::F32),     grouped(6, 2, 33, DType::BF16),
-      grouped(8, 1, 7, DType::BF16),    latent(5, 32, 8, DType::F32),
+      grouped(8, 1, 7, DType::BF16),    grouped(2, 2, 128, DType::BF16),
+      grouped(20, 1, 80, DType::BF16),  grouped(13, 1, 33, DType::F32),
+      latent(5, 32, 8, DType::F32),     latent(3, 30, 3, DType::BF16),
       latent(16, 128, 64, DType::BF16), latent(70, 48, 7, DType::BF16)};
   return all;
 }
@@ -136,12 +133,12 @@ TEST(Attention, IsTheSoftmaxOverWhatEachTokenMaySee) {
                                    {200UL, 130UL},
                                    {1030UL, 1UL}}) {
         const Cache cache(shape, first + tokens, 1);
-        const auto q = random_floats(tokens * shape.heads * shape.k_dim, 2);
+        const auto q = random_floats(tokens * shape.heads * shape.kv.k_dim, 2);
         const auto out = attend(pool, level, shape, cache, first, tokens, q);
         const auto expected = exact(shape, cache, first, tokens, q);
         for (std::size_t i = 0; i < out.size(); ++i) {
-          ASSERT_NEAR(out[i], expected[i], 3e-6)
-              << to_string(level) << " k_dim " << shape.k_dim << " first " << first << " at " << i;
+          ASSERT_NEAR(out[i], expected[i], 3e-6) << to_string(level) << " k_dim " << shape.kv.k_dim
+                                                 << " first " << first << " at " << i;
         }
       }
     }
@@ -154,7 +151,7 @@ TEST(Attention, LevelsThreadsAndChunkingAgreeBitForBit) {
   const std::size_t context = 600;
   for (const AttentionShape& shape : shapes()) {
     const Cache cache(shape, context, 3);
-    const std::size_t row = shape.heads * shape.k_dim;
+    const std::size_t row = shape.heads * shape.kv.k_dim;
     const auto q = random_floats(context * row, 4);
     const auto all = attend(one, best_cpu_level(), shape, cache, 0, context, q);
     const auto same = [&](ThreadPool& pool, CpuLevel level, std::size_t first, std::size_t tokens) {
@@ -168,10 +165,10 @@ TEST(Attention, LevelsThreadsAndChunkingAgreeBitForBit) {
     };
     EXPECT_TRUE(same(three, best_cpu_level(), 0, context));
     for (CpuLevel level : levels()) {
-      EXPECT_TRUE(same(three, level, 599, 1)) << to_string(level) << " k_dim " << shape.k_dim;
-      EXPECT_TRUE(same(one, level, 599, 1)) << to_string(level) << " k_dim " << shape.k_dim;
-      EXPECT_TRUE(same(three, level, 250, 17)) << to_string(level) << " k_dim " << shape.k_dim;
-      EXPECT_TRUE(same(three, level, 0, 65)) << to_string(level) << " k_dim " << shape.k_dim;
+      EXPECT_TRUE(same(three, level, 599, 1)) << to_string(level) << " k_dim " << shape.kv.k_dim;
+      EXPECT_TRUE(same(one, level, 599, 1)) << to_string(level) << " k_dim " << shape.kv.k_dim;
+      EXPECT_TRUE(same(three, level, 250, 17)) << to_string(level) << " k_dim " << shape.kv.k_dim;
+      EXPECT_TRUE(same(three, level, 0, 65)) << to_string(level) << " k_dim " << shape.kv.k_dim;
     }
   }
 }
@@ -181,8 +178,8 @@ TEST(Attention, SpansOfSeveralSequencesDoNotMix) {
   const AttentionShape shape = grouped(4, 2, 32, DType::BF16);
   const Cache a(shape, 300, 5);
   const Cache b(shape, 40, 6);
-  const auto qa = random_floats(shape.heads * shape.k_dim, 7);
-  const auto qb = random_floats(40 * shape.heads * shape.k_dim, 8);
+  const auto qa = random_floats(shape.heads * shape.kv.k_dim, 7);
+  const auto qb = random_floats(40 * shape.heads * shape.kv.k_dim, 8);
   std::vector<float> out_a(shape.heads * shape.v_dim);
   std::vector<float> out_b(40 * shape.heads * shape.v_dim);
   const AttentionSpan spans[] = {{a.pages, 299, 1, qa.data(), out_a.data()},
@@ -214,6 +211,9 @@ TEST(Attention, RefusesWhatItCannotRead) {
   ThreadPool pool(1);
   EXPECT_THROW(attention(pool, CpuLevel::Scalar, grouped(4, 2, 16, DType::F16), {}), Error);
   EXPECT_THROW(attention(pool, CpuLevel::Scalar, grouped(4, 3, 16, DType::F32), {}), Error);
+  AttentionShape backwards = grouped(4, 2, 16, DType::F32);
+  backwards.scale = -1;
+  EXPECT_THROW(attention(pool, CpuLevel::Scalar, backwards, {}), Error);
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -137,18 +136,6 @@ TEST(Rotation, TurnsNeighboursOrHalves) {
   EXPECT_FLOAT_EQ(halves[2], 2 * std::sin(3.0F));
   EXPECT_FLOAT_EQ(halves[1], -2 * std::sin(0.3F));
   EXPECT_FLOAT_EQ(halves[3], 2 * std::cos(0.3F));
-}
-
-TEST(CacheEntry, IsRoundedToBf16OrKeptExactly) {
-  const float x[] = {1.0F, 1.00390625F, -3.14159274F};  // the second is half way: to even
-  float exact[3];
-  store_row(DType::F32, x, 3, reinterpret_cast<std::byte*>(exact));
-  EXPECT_EQ(std::memcmp(exact, x, sizeof x), 0);
-  std::uint16_t brain[3];
-  store_row(DType::BF16, x, 3, reinterpret_cast<std::byte*>(brain));
-  EXPECT_EQ(brain[0], 0x3F80);
-  EXPECT_EQ(brain[1], 0x3F80);
-  EXPECT_EQ(brain[2], 0xC049);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 
 #include "backend/cpu/attention_table.h"
@@ -13,176 +14,285 @@ namespace fathom::cpu {
 template <class S>
 struct AttentionKernels {
   using F = typename S::F;
-  static constexpr std::size_t L = S::kLanes;
-  static constexpr std::size_t kParts = 16 / L;
+  static constexpr int L = S::kLanes;
+  static constexpr int V = 16 / L;  // vectors of a group
+  // Sums kept in registers: with sixteen lanes 4 groups of 6 rows or 1 of 12, with eight 1 of 6.
+  static constexpr int kGroups = L == 16 ? 4 : 1;
+  static constexpr int kSums = L == 16 ? 24 : L == 8 ? 6 : 1;
 
-  struct F32Rows {
-    static constexpr std::size_t kBytes = 4;
-    static F load(const std::byte* p) { return S::load(reinterpret_cast<const float*>(p)); }
+  // ---- the product --------------------------------------------------------------------------
+
+  /// Rows of a panel that lie in one step, and how each is read.
+  struct F32Panel {
+    static constexpr int kRows = 1;
+    static F load(const std::byte* p, int) { return S::load(reinterpret_cast<const float*>(p)); }
   };
-  struct BF16Rows {
-    static constexpr std::size_t kBytes = 2;
-    static F load(const std::byte* p) { return S::brain(p); }
+  struct BF16Panel {
+    static constexpr int kRows = 2;
+    static F load(const std::byte* p, int row) {
+      return row == 0 ? S::brain_even(p) : S::brain_odd(p);
+    }
   };
 
-  /// Elements [i, min(i + L, dim)) of a row, zeros after them.
-  template <class Rows>
-  static F load(const std::byte* row, std::size_t i, std::size_t dim) {
-    if (i + L <= dim) return Rows::load(row + i * Rows::kBytes);
-    std::byte padded[L * Rows::kBytes] = {};
-    std::memcpy(padded, row + i * Rows::kBytes, (dim - i) * Rows::kBytes);
-    return Rows::load(padded);
+  template <class Panel, int R, int T>
+  static void tile(const PanelProduct& a, const std::byte* panel, const float* x, float* sums) {
+    F acc[R * V * T];
+#pragma GCC unroll 24
+    for (int i = 0; i < R * V * T; ++i) {
+      const int t = i / (R * V);
+      const int v = i % (R * V);
+      acc[i] = a.add ? S::load(sums + static_cast<std::size_t>(t) * a.sums_row +
+                               static_cast<std::size_t>(v / V) * a.sums_group + v % V * L)
+                     : S::zero();
+    }
+    const std::size_t group = a.panel_group;
+    const std::size_t x_row = a.x_row;
+    const std::size_t x_step = a.x_step;
+    for (std::size_t step = a.steps; step > 0; --step, panel += a.panel_step) {
+#pragma GCC unroll 2
+      for (int row = 0; row < Panel::kRows; ++row, x += x_step) {
+        // Else the compiler keeps both rows' words in registers that it does not have.
+        if constexpr (Panel::kRows > 1) asm("" : "+r"(panel));
+        F w[R * V];
+#pragma GCC unroll 16
+        for (int v = 0; v < R * V; ++v) {
+          w[v] = Panel::load(panel + static_cast<std::size_t>(v / V) * group + v % V * L * 4, row);
+        }
+#pragma GCC unroll 12
+        for (int t = 0; t < T; ++t) {
+          const F xt = S::all(x[static_cast<std::size_t>(t) * x_row]);
+#pragma GCC unroll 16
+          for (int v = 0; v < R * V; ++v) acc[t * R * V + v] = S::fma(w[v], xt, acc[t * R * V + v]);
+        }
+      }
+    }
+#pragma GCC unroll 24
+    for (int i = 0; i < R * V * T; ++i) {
+      const int t = i / (R * V);
+      const int v = i % (R * V);
+      S::store(sums + static_cast<std::size_t>(t) * a.sums_row +
+                   static_cast<std::size_t>(v / V) * a.sums_group + v % V * L,
+               acc[i]);
+    }
   }
 
-  template <class Rows>
-  static void spread_keys_of(const std::byte* rows, std::size_t row_bytes, std::size_t keys,
-                             std::size_t dim, float* panel) {
-    for (std::size_t key = 0; key < kPageTokens; key += L) {
-      float* to = panel + key / 16 * dim * 16 + key % 16;
+  /// The next smaller number of rows that has a kernel of its own.
+  static constexpr int fewer(int rows) {
+    constexpr int sizes[] = {12, 6, 4, 3, 2, 1, 0};
+    for (const int size : sizes) {
+      if (size < rows) return size;
+    }
+    return 0;
+  }
+
+  template <class Panel, int R, int T>
+  static void rows(const PanelProduct& a, const std::byte* panel, const float* x, float* sums,
+                   std::size_t count) {
+    for (; count >= T; count -= T, x += T * a.x_row, sums += T * a.sums_row) {
+      tile<Panel, R, T>(a, panel, x, sums);
+    }
+    if constexpr (T > 1) {
+      if (count > 0) rows<Panel, R, fewer(T)>(a, panel, x, sums, count);
+    }
+  }
+
+  template <class Panel, int R>
+  static void groups(const PanelProduct& a, const std::byte* panel, float* sums,
+                     std::size_t count) {
+    constexpr int T = kSums / R < 12 ? kSums / R : 12;
+    for (; count >= R; count -= R, panel += R * a.panel_group, sums += R * a.sums_group) {
+      rows<Panel, R, T>(a, panel, a.x, sums, a.rows);
+    }
+    if constexpr (R > 1) {
+      if (count > 0) groups<Panel, R / 2>(a, panel, sums, count);
+    }
+  }
+
+  static void multiply(const PanelProduct& a) {
+    if (a.dtype == DType::F32) {
+      groups<F32Panel, kGroups>(a, a.panel, a.sums, a.groups);
+    } else {
+      groups<BF16Panel, kGroups>(a, a.panel, a.sums, a.groups);
+    }
+  }
+
+  // ---- changes of layout --------------------------------------------------------------------
+
+  static void unpack(DType dtype, const std::byte* in, std::size_t in_stride, std::size_t rows,
+                     std::size_t width, float* out, std::size_t out_stride) {
+    const std::size_t whole = width / 16 * 16;
+    const std::size_t padded = (width + 15) / 16 * 16;
+    const std::size_t per_row = dtype == DType::F32 ? 1 : 2;
+    for (std::size_t r = 0; r < rows; ++r, in += in_stride, out += per_row * out_stride) {
+      for (std::size_t i = 0; i < padded; i += L) {
+        std::byte tail[4 * L] = {};
+        const std::byte* from = in + 4 * i;
+        if (i >= whole) {
+          if (i < width) std::memcpy(tail, from, 4 * (width - i < L ? width - i : L));
+          from = tail;
+        }
+        if (per_row == 1) {
+          S::store(out + i, F32Panel::load(from, 0));
+        } else {
+          S::store(out + i, BF16Panel::load(from, 0));
+          S::store(out + out_stride + i, BF16Panel::load(from, 1));
+        }
+      }
+    }
+  }
+
+  static void turn(const float* const* rows, std::size_t count, std::size_t dim, float* panel) {
+    for (std::size_t lane = 0; lane < 16; lane += L) {
       for (std::size_t i = 0; i < dim; i += L) {
+        const std::size_t width = dim - i < L ? dim - i : L;
         F block[L];
-        for (std::size_t k = 0; k < L; ++k) {
-          block[k] = key + k < keys ? load<Rows>(rows + (key + k) * row_bytes, i, dim) : S::zero();
+        for (std::size_t l = 0; l < L; ++l) {
+          if (lane + l >= count) {
+            block[l] = S::zero();
+          } else if (width == L) {
+            block[l] = S::load(rows[lane + l] + i);
+          } else {
+            float tail[L] = {};
+            std::memcpy(tail, rows[lane + l] + i, width * sizeof(float));
+            block[l] = S::load(tail);
+          }
         }
         S::transpose(block);
-        const std::size_t count = dim - i < L ? dim - i : L;
-        for (std::size_t k = 0; k < count; ++k) S::store(to + 16 * (i + k), block[k]);
+        for (std::size_t l = 0; l < width; ++l) S::store(panel + 16 * (i + l) + lane, block[l]);
       }
     }
   }
 
-  template <class Rows>
-  static void spread_values_of(const std::byte* rows, std::size_t row_bytes, std::size_t keys,
-                               std::size_t dim, float* panel) {
-    const std::size_t padded = (dim + 15) / 16 * 16;
-    for (std::size_t key = 0; key < kPageTokens; ++key) {
-      const std::byte* row = rows + key * row_bytes;
-      for (std::size_t i = 0; i < padded; i += L) {
-        const F x = key < keys && i < dim ? load<Rows>(row, i, dim) : S::zero();
-        S::store(panel + (i / 16 * kPageTokens + key) * 16 + i % 16, x);
+  // ---- softmax ------------------------------------------------------------------------------
+
+  static constexpr float kNever = -__builtin_inff();
+
+  static void softmax_row(float* scores, std::size_t limit, std::size_t keys, float factor,
+                          float* most, float* sum) {
+    if (limit == 0) {
+      std::memset(scores, 0, keys * sizeof(float));
+      *most = kNever;
+      *sum = 0;
+      return;
+    }
+    const std::size_t padded = (limit + 15) / 16 * 16;
+    for (std::size_t k = limit; k < padded; ++k) scores[k] = kNever;
+    F high[V];
+    for (int v = 0; v < V; ++v) high[v] = S::load(scores + v * L);
+    for (std::size_t k = 16; k < padded; k += 16) {
+      for (int v = 0; v < V; ++v) high[v] = S::max(high[v], S::load(scores + k + v * L));
+    }
+    for (int n = V / 2; n > 0; n /= 2) {
+      for (int v = 0; v < n; ++v) high[v] = S::max(high[v], high[v + n]);
+    }
+    const float base = S::largest(high[0]) * factor;
+    const F scale = S::all(factor);
+    const F less = S::all(-base);
+    F total[V];
+    for (int v = 0; v < V; ++v) total[v] = S::zero();
+    for (std::size_t k = 0; k < padded; k += 16) {
+      for (int v = 0; v < V; ++v) {
+        float* at = scores + k + v * L;
+        const F weight = exp2<S>(S::fma(S::load(at), scale, less));
+        S::store(at, weight);
+        total[v] = S::add(total[v], weight);
       }
     }
+    // exp2() does not reach 0; what its 2^-126 added to a sum of at least about 1 is nothing.
+    for (std::size_t k = limit; k < padded || k < keys; ++k) scores[k] = 0;
+    for (int n = V / 2; n > 0; n /= 2) {
+      for (int v = 0; v < n; ++v) total[v] = S::add(total[v], total[v + n]);
+    }
+    *most = base;
+    *sum = S::sum(total[0]);
   }
 
-  static void spread_keys(DType dtype, const std::byte* rows, std::size_t row_bytes,
-                          std::size_t keys, std::size_t dim, float* panel) {
-    if (dtype == DType::F32) return spread_keys_of<F32Rows>(rows, row_bytes, keys, dim, panel);
-    spread_keys_of<BF16Rows>(rows, row_bytes, keys, dim, panel);
+  static void softmax_columns(float* scores, std::size_t queries, const std::size_t* limits,
+                              std::size_t keys, float factor, float* most, float* sum) {
+    const std::size_t lanes = (queries + 15) / 16 * 16;
+    const auto hide = [&](float value) {
+      for (std::size_t q = 0; q < queries; ++q) {
+        for (std::size_t k = limits[q]; k < keys; ++k) scores[k * lanes + q] = value;
+      }
+    };
+    hide(kNever);
+    const F scale = S::all(factor);
+    for (std::size_t lane = 0; lane < lanes; lane += L) {
+      float* column = scores + lane;
+      // Four keys at a time: chains of additions and maxima would wait for each other.
+      F high[4];
+      for (int i = 0; i < 4; ++i) high[i] = S::load(column);
+      std::size_t k = 0;
+      for (; k + 4 <= keys; k += 4) {
+        for (std::size_t i = 0; i < 4; ++i) {
+          high[i] = S::max(high[i], S::load(column + (k + i) * lanes));
+        }
+      }
+      for (; k < keys; ++k) high[0] = S::max(high[0], S::load(column + k * lanes));
+      const F highest = S::max(S::max(high[0], high[1]), S::max(high[2], high[3]));
+      // A query that sees nothing has no highest score: any finite number keeps NaN away.
+      const F base = S::max(S::mul(highest, scale), S::all(-3.0e38F));
+      const F less = S::sub(S::zero(), base);
+      F total[4];
+      for (int i = 0; i < 4; ++i) total[i] = S::zero();
+      const auto weigh = [&](float* at, F& into) {
+        const F weight = exp2<S>(S::fma(S::load(at), scale, less));
+        S::store(at, weight);
+        into = S::add(into, weight);
+      };
+      for (k = 0; k + 4 <= keys; k += 4) {
+        for (std::size_t i = 0; i < 4; ++i) weigh(column + (k + i) * lanes, total[i]);
+      }
+      for (std::size_t i = 0; k < keys; ++k, ++i) weigh(column + k * lanes, total[i]);
+      const F all = S::add(S::add(total[0], total[1]), S::add(total[2], total[3]));
+      float bases[L];
+      float sums[L];
+      S::store(bases, base);
+      S::store(sums, all);
+      for (std::size_t l = 0; l < L && lane + l < queries; ++l) {
+        const bool none = limits[lane + l] == 0;
+        most[lane + l] = none ? kNever : bases[l];
+        sum[lane + l] = none ? 0 : sums[l];
+      }
+    }
+    hide(0);
   }
 
-  static void spread_values(DType dtype, const std::byte* rows, std::size_t row_bytes,
-                            std::size_t keys, std::size_t dim, float* panel) {
-    if (dtype == DType::F32) return spread_values_of<F32Rows>(rows, row_bytes, keys, dim, panel);
-    spread_values_of<BF16Rows>(rows, row_bytes, keys, dim, panel);
-  }
+  // ---- parts of a context -------------------------------------------------------------------
 
-  /// e^x of one number, with the bits that every lane would give.
-  static float exp1(float x) {
+  /// 2^x of one number, with the bits that every lane would give.
+  static float power(float x) {
     float lanes[L];
-    S::store(lanes, exp<S>(S::all(x)));
+    S::store(lanes, exp2<S>(S::all(x)));
     return lanes[0];
   }
 
-  /// The sum of 64 numbers in sixteen partial sums, 8 onto 8, 4 onto 4, and so on.
-  static float total(const F* x) {
-    constexpr std::size_t vectors = kPageTokens / L;
-    F parts[kParts];
-    for (std::size_t p = 0; p < kParts; ++p) {
-      parts[p] = x[p];
-      for (std::size_t v = p + kParts; v < vectors; v += kParts) parts[p] = S::add(parts[p], x[v]);
-    }
-    for (std::size_t n = kParts / 2; n > 0; n /= 2) {
-      for (std::size_t p = 0; p < n; ++p) parts[p] = S::add(parts[p], parts[p + n]);
-    }
-    return S::sum(parts[0]);
-  }
-
-  static void softmax(const float* scores, std::size_t queries, const std::size_t* limits,
-                      float scale, float* most, float* sum, float* shrink, float* weights) {
-    constexpr std::size_t vectors = kPageTokens / L;
-    const F scales = S::all(scale);
-    for (std::size_t q = 0; q < queries; ++q) {
-      float* w = weights + q * kPageTokens;
-      if (limits[q] == 0) {
-        std::memset(w, 0, kPageTokens * sizeof(float));
-        shrink[q] = 1;
-        continue;
-      }
-      F x[vectors];
-      for (std::size_t v = 0; v < vectors; ++v) {
-        const std::size_t key = v * L;
-        x[v] = S::mul(S::load(scores + (key / 16 * queries + q) * 16 + key % 16), scales);
-      }
-      if (limits[q] < kPageTokens) {
-        // Only the last page of a query comes here: lanes past the limit must not count.
-        for (std::size_t v = 0; v < vectors; ++v) S::store(w + v * L, x[v]);
-        for (std::size_t k = limits[q]; k < kPageTokens; ++k) w[k] = -__builtin_inff();
-        for (std::size_t v = 0; v < vectors; ++v) x[v] = S::load(w + v * L);
-      }
-      F high = x[0];
-      for (std::size_t v = 1; v < vectors; ++v) high = S::max(high, x[v]);
-      const float page = S::largest(high);
-      const float now = page > most[q] ? page : most[q];
-      const F base = S::all(now);
-      for (std::size_t v = 0; v < vectors; ++v) {
-        x[v] = exp<S>(S::sub(x[v], base));
-        S::store(w + v * L, x[v]);
-      }
-      if (limits[q] < kPageTokens) {
-        // exp() does not reach 0.
-        for (std::size_t k = limits[q]; k < kPageTokens; ++k) w[k] = 0;
-        for (std::size_t v = 0; v < vectors; ++v) x[v] = S::load(w + v * L);
-      }
-      shrink[q] = exp1(most[q] - now);
-      sum[q] = sum[q] * shrink[q] + total(x);
-      most[q] = now;
-    }
-  }
-
-  static void scale(float* values, std::size_t groups, std::size_t queries, const float* factors) {
-    for (std::size_t g = 0; g < groups; ++g) {
-      for (std::size_t q = 0; q < queries; ++q, values += 16) {
-        const F factor = S::all(factors[q]);
-        for (std::size_t i = 0; i < 16; i += L) {
-          S::store(values + i, S::mul(S::load(values + i), factor));
-        }
-      }
-    }
-  }
-
   static void merge(float* most, float* sum, float* values, float part_most, float part_sum,
-                    const float* part_values, std::size_t groups, std::size_t stride) {
+                    const float* part_values, std::size_t dim) {
     if (part_sum == 0) return;
     const float now = part_most > *most ? part_most : *most;
-    const float a = exp1(*most - now);
-    const float b = exp1(part_most - now);
+    const float a = power(*most - now);
+    const float b = power(part_most - now);
     *sum = *sum * a + part_sum * b;
     *most = now;
     const F before = S::all(a);
     const F part = S::all(b);
-    for (std::size_t g = 0; g < groups; ++g) {
-      for (std::size_t i = g * stride; i < g * stride + 16; i += L) {
-        const F from = S::load(part_values + i);
-        S::store(values + i, S::fma(from, part, S::mul(S::load(values + i), before)));
-      }
+    for (std::size_t i = 0; i < dim; i += L) {
+      const F from = S::load(part_values + i);
+      S::store(values + i, S::fma(from, part, S::mul(S::load(values + i), before)));
     }
   }
 
-  static void write(const float* values, std::size_t stride, std::size_t dim, float sum,
-                    float* out) {
+  static void write(const float* values, std::size_t dim, float sum, float* out) {
     ran(g_attention_ran, S::kLevel);
     const F divisor = S::all(sum);
     std::size_t i = 0;
-    for (; i + 16 <= dim; i += 16, values += stride) {
-      for (std::size_t l = 0; l < 16; l += L) {
-        S::store(out + i + l, S::div(S::load(values + l), divisor));
-      }
-    }
-    for (; i < dim; ++i, ++values) out[i] = *values / sum;
+    for (; i + L <= dim; i += L) S::store(out + i, S::div(S::load(values + i), divisor));
+    for (; i < dim; ++i) out[i] = values[i] / sum;
   }
 
   static constexpr AttentionTable table() {
-    return {S::kName, &spread_keys, &spread_values, &softmax, &scale, &merge, &write};
+    return {S::kName, &multiply, &unpack, &turn, &softmax_row, &softmax_columns, &merge, &write};
   }
 };
 

@@ -1,51 +1,69 @@
-// The inner loops of attention.h as a table of functions, one table an instruction set; together
-// with MatmulTable::multiply_f32, which does the two products. All tables agree bit for bit.
+// The inner loops of attention.h as a table of functions, one table an instruction set. All tables
+// agree bit for bit: every sum's order is fixed by the templates in attention_simd.h.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
-#include "backend/cpu/attention.h"
+#include "base/cpu_features.h"
 #include "tensor/dtype.h"
 
 namespace fathom::cpu {
 
-inline constexpr std::size_t kLaneKeys = 16;
-inline constexpr std::size_t kPageGroups = kPageTokens / kLaneKeys;
+/// sums[t, g, 16] = (or +=, with `add`) the sum over k of panel[k, g, 16] * x[t, k], one fused
+/// multiply-add after another. Distances are in bytes for the panel, in floats for the rest.
+struct PanelProduct {
+  /// Rows of sixteen F32, or of sixteen pairs of BF16: rows 2i and 2i + 1 in one, as the cache has
+  /// them (kv_page.h).
+  DType dtype = DType::F32;
+  const std::byte* panel = nullptr;
+  std::size_t panel_step = 0;   // from row to row, or from pair of rows to pair
+  std::size_t panel_group = 0;  // from sixteen lanes to the next
+  std::size_t steps = 0;        // rows, or pairs of rows
+  std::size_t groups = 0;
+  const float* x = nullptr;
+  std::size_t x_row = 0;
+  std::size_t x_step = 1;  // from k to k
+  std::size_t rows = 0;
+  float* sums = nullptr;
+  std::size_t sums_row = 0;
+  std::size_t sums_group = 16;
+  bool add = false;
+};
 
 struct AttentionTable {
   const char* name;
 
-  /// Lays `keys` (at most 64) rows of `dim` elements, row_bytes apart, out as F32
-  /// [64 / 16, dim, 16]: sixteen keys side by side. Absent keys become zeros.
-  void (*spread_keys)(DType dtype, const std::byte* rows, std::size_t row_bytes, std::size_t keys,
-                      std::size_t dim, float* panel);
-  /// Lays rows out as F32 [ceil(dim / 16), 64, 16]: sixteen elements side by side. What is absent
-  /// becomes zeros.
-  void (*spread_values)(DType dtype, const std::byte* rows, std::size_t row_bytes, std::size_t keys,
-                        std::size_t dim, float* panel);
+  void (*multiply)(const PanelProduct& product);
 
-  /// One step of the online softmax for `queries` queries.
-  /// scores [64 / 16, queries, 16], unscaled; limits [queries]: keys a query may see, 0 to 64.
-  /// most, sum [queries]: the running maximum and sum of exponentials, updated.
-  /// shrink [queries]: out: what the weighted sum of values so far is to be multiplied by.
-  /// weights [queries, 64]: out: exponentials, 0 from the limit on.
-  void (*softmax)(const float* scores, std::size_t queries, const std::size_t* limits, float scale,
-                  float* most, float* sum, float* shrink, float* weights);
+  /// Lays `rows` rows of `width` elements (or pairs: twice as many rows) out as F32, rows of
+  /// `out_stride` floats; elements from the width to the next multiple of 16 become zeros.
+  void (*unpack)(DType dtype, const std::byte* in, std::size_t in_stride, std::size_t rows,
+                 std::size_t width, float* out, std::size_t out_stride);
 
-  /// values [groups, queries, 16] *= factors[query]
-  void (*scale)(float* values, std::size_t groups, std::size_t queries, const float* factors);
+  /// panel[i, lane] = rows[lane][i] for `count` (at most 16) rows of `dim` floats; zeros in the
+  /// other lanes.
+  void (*turn)(const float* const* rows, std::size_t count, std::size_t dim, float* panel);
 
-  /// Adds one query's part of the context to the parts before it: (most, sum, values) of both,
-  /// `values` being `groups` runs of 16 floats, `stride` floats apart. A part without keys has sum
-  /// 0 and changes nothing.
+  /// Softmax of one row of scores over its first `limit` keys, without the division: scores become
+  /// 2^(factor * score - most), zero from the limit up to `keys`. Returns most and the sum.
+  /// `scores` has room for whole groups of 16.
+  void (*softmax_row)(float* scores, std::size_t limit, std::size_t keys, float factor, float* most,
+                      float* sum);
+  /// The same for `queries` queries side by side: scores [keys, lanes], limits, most, sum
+  /// [queries], lanes being `queries` rounded up to a multiple of 16.
+  void (*softmax_columns)(float* scores, std::size_t queries, const std::size_t* limits,
+                          std::size_t keys, float factor, float* most, float* sum);
+
+  /// Adds one query's part of the context to the parts before it: (most, sum, values) of both, with
+  /// `dim` values, a multiple of 16. A part without keys has sum 0 and changes nothing.
   void (*merge)(float* most, float* sum, float* values, float part_most, float part_sum,
-                const float* part_values, std::size_t groups, std::size_t stride);
+                const float* part_values, std::size_t dim);
 
-  /// out[i] = values[i / 16 * stride + i % 16] / sum, for `dim` elements.
-  void (*write)(const float* values, std::size_t stride, std::size_t dim, float sum, float* out);
+  /// out[i] = values[i] / sum
+  void (*write)(const float* values, std::size_t dim, float sum, float* out);
 };
 
+/// The table of a level; levels without one of their own use the next lower one.
 const AttentionTable& attention_table(CpuLevel level);
 
 extern const AttentionTable kAttentionScalar;

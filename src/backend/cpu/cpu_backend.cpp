@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/cpu_weights.h"
 #include "backend/cpu/head_products.h"
+#include "backend/cpu/kv_page.h"
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/row_ops.h"
 #include "base/cpu_features.h"
@@ -29,8 +31,13 @@ struct CpuActivations final : Activations {
 };
 
 struct CpuKvPage final : KvPage {
-  explicit CpuKvPage(std::size_t bytes) : data(new std::byte[bytes]) {}
-  std::unique_ptr<std::byte[]> data;  // [layers, 64, width]
+  explicit CpuKvPage(std::size_t bytes)
+      : data(static_cast<std::byte*>(::operator new[](bytes, kAlignment))) {}
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete[](p, kAlignment); }
+  };
+  static constexpr std::align_val_t kAlignment{64};  // vectors do not straddle cache lines
+  std::unique_ptr<std::byte[], Free> data;           // [layers], each as in kv_page.h
 };
 
 CpuActivations& cpu_of(Activations& activations) {
@@ -44,11 +51,6 @@ const PackedMatrix& cpu_of(const Matrix& matrix) {
 }
 const float* cpu_of(const Vector& vector) {
   return static_cast<const CpuVector&>(vector).values.data();
-}
-
-std::size_t layer_bytes(const KvLayout& layout) { return layout.page_bytes() / layout.layers; }
-std::size_t entry_bytes(const KvLayout& layout) {
-  return layer_bytes(layout) / KvLayout::kPageTokens;
 }
 
 Precision weight_precision(CpuPrecision precision) {
@@ -138,13 +140,10 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuKvPage>(layout.page_bytes());
   }
   void copy_page(const KvLayout& layout, const KvPage& from, KvPage& to,
-                 std::size_t tokens) override {
-    const auto& source = static_cast<const CpuKvPage&>(from);
-    auto& target = static_cast<CpuKvPage&>(to);
-    for (std::size_t layer = 0; layer < layout.layers; ++layer) {
-      const std::size_t at = layer * layer_bytes(layout);
-      std::memcpy(target.data.get() + at, source.data.get() + at, tokens * entry_bytes(layout));
-    }
+                 std::size_t /*tokens*/) override {
+    // Keys of all tokens lie side by side: the whole page is as quick.
+    std::memcpy(static_cast<CpuKvPage&>(to).data.get(),
+                static_cast<const CpuKvPage&>(from).data.get(), layout.page_bytes());
   }
   std::span<const float> read(const Activations& activations) override {
     return {cpu_of(activations).data.get(), activations.rows * activations.width};
@@ -194,34 +193,34 @@ class CpuBackend final : public Backend {
   }
   void append(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
               std::span<const Columns> parts) override {
-    const std::size_t element = info(layout.dtype).block_bytes;
+    constexpr std::size_t kPage = KvLayout::kPageTokens;
     for (const KvRun& run : runs) {
-      for_rows(run.rows, layout.width, [&](std::size_t i) {
-        const std::size_t position = run.first_position + i;
-        auto& page = static_cast<CpuKvPage&>(*run.pages[position / KvLayout::kPageTokens]);
-        std::byte* to = page.data.get() + layer * layer_bytes(layout) +
-                        position % KvLayout::kPageTokens * entry_bytes(layout);
-        for (const Columns& part : parts) {
-          store_row(layout.dtype, cpu_of(*part.of).row(run.first_row + i) + part.offset, part.size,
-                    to);
-          to += part.size * element;
-        }
+      if (run.rows == 0) continue;
+      // A page's tokens share words: one thread stores those of a kv head.
+      const std::size_t first_page = run.first_position / kPage;
+      const std::size_t pages = (run.first_position + run.rows - 1) / kPage + 1 - first_page;
+      const std::size_t tokens = std::min(kPage, run.rows);
+      for_rows(pages * layout.kv_heads, tokens * (layout.k_dim + layout.v_dim), [&](std::size_t i) {
+        const std::size_t page = first_page + i / layout.kv_heads;
+        const std::size_t head = i % layout.kv_heads;
+        const std::size_t begin = std::max(run.first_position, page * kPage);
+        const std::size_t end = std::min(run.first_position + run.rows, (page + 1) * kPage);
+        const std::size_t row = run.first_row + begin - run.first_position;
+        const auto part = [&](const Columns& x, std::size_t dim) {
+          return cpu_of(*x.of).row(row) + x.offset + head * dim;
+        };
+        const float* k = part(parts[0], layout.k_dim);
+        const float* v = layout.latent() ? nullptr : part(parts[1], layout.v_dim);
+        store_tokens(layout, layer_of(layout, layer, *run.pages[page]), head, begin % kPage,
+                     end - begin, k, parts[0].of->width, v,
+                     layout.latent() ? 0 : parts[1].of->width);
       });
     }
   }
   void grouped_attention(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
-                         const Activations& q, std::size_t heads, std::size_t kv_heads,
-                         std::size_t head_dim, float scale, Activations& out) override {
-    AttentionShape shape;
-    shape.heads = heads;
-    shape.kv_heads = kv_heads;
-    shape.k_dim = shape.v_dim = head_dim;
-    shape.k_step = shape.v_step = head_dim;
-    shape.v_offset = kv_heads * head_dim;
-    shape.row_width = layout.width;
-    shape.kv_dtype = layout.dtype;
-    shape.scale = scale;
-    attend(layout, layer, runs, shape, cpu_of(q), cpu_of(out));
+                         const Activations& q, std::size_t heads, float scale,
+                         Activations& out) override {
+    attend(layer, runs, {layout, heads, layout.v_dim, scale}, cpu_of(q), cpu_of(out));
   }
   void latent_attention(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
                         const Activations& q, const LatentHeads& latent_heads, float scale,
@@ -249,15 +248,7 @@ class CpuBackend final : public Backend {
       }
     });
 
-    AttentionShape shape;  // one kv head, whose value is the first part of its key
-    shape.heads = s.heads;
-    shape.kv_heads = 1;
-    shape.k_dim = latent_width;
-    shape.v_dim = s.kv_lora_rank;
-    shape.row_width = layout.width;
-    shape.kv_dtype = layout.dtype;
-    shape.scale = scale;
-    attend(layout, layer, runs, shape, latent_q_, latent_out_);
+    attend(layer, runs, {layout, s.heads, s.kv_lora_rank, scale}, latent_q_, latent_out_);
 
     head_products_.clear();
     for (std::size_t h = 0; h < s.heads; ++h) {
@@ -318,8 +309,12 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void attend(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
-              const AttentionShape& shape, const CpuActivations& q, CpuActivations& out) {
+  static std::byte* layer_of(const KvLayout& layout, std::size_t layer, KvPage& page) {
+    return static_cast<CpuKvPage&>(page).data.get() + layer * layout.layer_bytes();
+  }
+
+  void attend(std::size_t layer, std::span<const KvRun> runs, const AttentionShape& shape,
+              const CpuActivations& q, CpuActivations& out) {
     std::size_t pages = 0;
     for (const KvRun& run : runs) pages += run.pages.size();
     page_pointers_.clear();
@@ -327,10 +322,7 @@ class CpuBackend final : public Backend {
     spans_.clear();
     for (const KvRun& run : runs) {
       const std::size_t first = page_pointers_.size();
-      for (const KvPage* page : run.pages) {
-        page_pointers_.push_back(static_cast<const CpuKvPage*>(page)->data.get() +
-                                 layer * layer_bytes(layout));
-      }
+      for (KvPage* page : run.pages) page_pointers_.push_back(layer_of(shape.kv, layer, *page));
       spans_.push_back({std::span(page_pointers_).subspan(first), run.first_position, run.rows,
                         q.row(run.first_row), out.row(run.first_row)});
     }

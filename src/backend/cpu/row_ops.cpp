@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
-
-#include "tensor/half.h"
 
 namespace fathom::cpu {
 namespace {
@@ -97,17 +94,6 @@ void rotate_row(const float* rotation, std::size_t pairs, bool interleaved, floa
     const float b = second[i * step];
     x[i * step] = a * cos[i] - b * sin[i];
     second[i * step] = a * sin[i] + b * cos[i];
-  }
-}
-
-void store_row(DType dtype, const float* x, std::size_t size, std::byte* out) {
-  if (dtype == DType::F32) {
-    std::memcpy(out, x, size * sizeof(float));
-    return;
-  }
-  for (std::size_t i = 0; i < size; ++i) {
-    const std::uint16_t half = f32_to_bf16(x[i]);
-    std::memcpy(out + 2 * i, &half, 2);
   }
 }
 

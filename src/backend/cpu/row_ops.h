@@ -1,4 +1,4 @@
-// Small operations on rows of F32: norms, rotations, gates, writing cache entries. Plain loops over
+// Small operations on rows of F32: norms, rotations, gates. Plain loops over
 // one row each; the backend spreads rows over threads. Every function is deterministic.
 #pragma once
 
@@ -20,9 +20,6 @@ void rotation_row(std::span<const float> frequencies, std::int32_t position, flo
 
 /// Rotates x [2 * pairs] in place; rotation: [cosines, sines], each [pairs].
 void rotate_row(const float* rotation, std::size_t pairs, bool interleaved, float* x);
-
-/// Stores x as F32 or BF16 (rounded to nearest even).
-void store_row(DType dtype, const float* x, std::size_t size, std::byte* out);
 
 /// Chooses spec.per_token experts from the gate's logits [experts] (overwritten by their scores);
 /// of equal scores the lower id wins. bias: [experts] or null. ids, weights: [per_token].

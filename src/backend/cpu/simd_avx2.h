@@ -42,6 +42,13 @@ struct Avx2 {
     const __m128i bits = _mm_loadu_si128(static_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
+  /// The first and the second of each pair of BF16.
+  static F brain_even(const void* p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(words(p), 16));
+  }
+  static F brain_odd(const void* p) {
+    return _mm256_castsi256_ps(_mm256_and_si256(words(p), all_words(0xFFFF0000U)));
+  }
   static float sum(F x) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));

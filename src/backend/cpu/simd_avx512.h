@@ -45,6 +45,13 @@ struct Avx512 {
     const __m256i bits = _mm256_loadu_si256(static_cast<const __m256i*>(p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
+  /// The first and the second of each pair of BF16.
+  static F brain_even(const void* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+  }
+  static F brain_odd(const void* p) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), all_words(0xFFFF0000U)));
+  }
   /// Lanes 8..15 onto 0..7, 4..7 onto 0..3, and so on: the order that all levels share.
   static float sum(F x) {
     const __m256 high = _mm512_extractf32x8_ps(x, 1);

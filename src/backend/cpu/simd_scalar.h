@@ -45,6 +45,9 @@ struct Scalar {
   static F max(F a, F b) { return a > b ? a : b; }
   static F half(const void* p) { return f16_to_f32(read<std::uint16_t>(p)); }
   static F brain(const void* p) { return bf16_to_f32(read<std::uint16_t>(p)); }
+  /// The first and the second of each pair of BF16.
+  static F brain_even(const void* p) { return from_bits(read<std::uint32_t>(p) << 16); }
+  static F brain_odd(const void* p) { return from_bits(read<std::uint32_t>(p) & 0xFFFF0000U); }
   static float sum(F x) { return x; }
 
   static void transpose(F* /*rows*/) {}

@@ -30,6 +30,26 @@ inline typename S::F exp(typename S::F x) {
   return S::from_bits(S::add_words(S::bits(p), S::left(n, 23)));
 }
 
+/// 2^x within 1e-7 of it, for x in [-126, 126]; below it stays at 2^-126. x = n + r with
+/// |r| <= 1/2: adding 1.5 * 2^23 leaves n in the low bits of the sum, and 2^r is a polynomial of
+/// degree 6 (its coefficients minimise the largest relative error, 2e-9, and 2^0 is exactly 1).
+template <class S>
+inline typename S::F exp2(typename S::F x) {
+  using F = typename S::F;
+  const F magic = S::all(12582912.0F);
+  x = S::max(S::all(-126.0F), x);
+  const F shifted = S::add(x, magic);
+  const F r = S::sub(x, S::sub(shifted, magic));
+  F p = S::all(1.5353369e-4F);
+  p = S::fma(p, r, S::all(1.3398875e-3F));
+  p = S::fma(p, r, S::all(9.618437e-3F));
+  p = S::fma(p, r, S::all(5.5503324e-2F));
+  p = S::fma(p, r, S::all(0.24022648F));
+  p = S::fma(p, r, S::all(0.6931472F));
+  p = S::fma(p, r, S::all(1.0F));
+  return S::from_bits(S::add_words(S::bits(p), S::left(S::bits(shifted), 23)));
+}
+
 /// x / (1 + e^-x)
 template <class S>
 inline typename S::F silu(typename S::F x) {

@@ -1,0 +1,259 @@
+// Scores of all pages of the part, their softmax, then the weighted sum of the values.
+//
+// Grouped queries: a vector's lanes are sixteen keys of the cache, times an element of a query.
+// Latent queries: keys are rows of the cache, which cannot also hold them turned, so here the
+// queries are turned, once a block: lanes are sixteen queries (heads, mostly), times an element of
+// a key. The weighted sum is the same for both: lanes are elements of a value, times a weight.
+//
+// With few queries, kernels read the cache's pairs of BF16 as they lie. With many, pairs become F32
+// once for all of them, a corner at a time that stays in the first cache.
+#include "backend/cpu/attention_part.h"
+
+#include <algorithm>
+
+namespace fathom::cpu {
+namespace {
+
+constexpr std::size_t kDirectQueries = 12;  // above this, unpacking first is cheaper
+constexpr std::size_t kTileQueries = 6;     // what a kernel takes at once: masks are cut this fine
+constexpr std::size_t kChunk = 64;          // elements of keys or values that are unpacked at once
+constexpr float kLog2E = 1.44269504F;
+
+/// One part of one block's context.
+struct Part {
+  const AttentionTable& kernels;
+  const AttentionShape& shape;
+  const AttentionBlock& block;
+  const AttentionQueries& queries;
+  const AttentionScratch& scratch;
+  std::size_t first;       // the first key
+  std::size_t keys;        // that the block's last token sees
+  std::size_t score_row;   // floats from query to query
+  std::size_t score_step;  // floats from key to key
+
+  std::size_t count() const { return block.queries(); }
+  std::size_t pages() const { return (keys + kPageTokens - 1) / kPageTokens; }
+  /// Keys of the part's page p among the first `limit`.
+  static std::size_t of_page(std::size_t limit, std::size_t p) {
+    return limit <= p * kPageTokens ? 0 : std::min(kPageTokens, limit - p * kPageTokens);
+  }
+  const std::byte* page(std::size_t p) const { return block.span->pages[first / kPageTokens + p]; }
+  const std::byte* keys_of(std::size_t p) const {
+    return page(p) + keys_offset(shape.kv, block.group);
+  }
+  const std::byte* values_of(std::size_t p) const {
+    return page(p) + values_offset(shape.kv, block.group);
+  }
+  /// Queries [begin, end) at a time; `limit` is the most that one of them sees.
+  template <typename Body>
+  void by_tiles(const Body& body) const {
+    for (std::size_t q = 0; q < count(); q += kTileQueries) {
+      const std::size_t end = std::min(q + kTileQueries, count());
+      body(q, end - q, scratch.limits[end - 1]);
+    }
+  }
+};
+
+void score_grouped(const Part& part, std::size_t p) {
+  const KvLayout& kv = part.shape.kv;
+  const std::size_t per_row = kv.dtype == DType::F32 ? 1 : 2;  // elements of a key in a panel row
+  const std::size_t panel_rows = kv.stored_k_dim() / per_row;
+  const std::size_t row_bytes = kLaneKeys * 4;
+  PanelProduct product;
+  product.x_row = part.queries.stride;
+  product.sums_row = part.score_row;
+  const auto multiply = [&](std::size_t k, bool add) {
+    product.add = add;
+    part.by_tiles([&](std::size_t q, std::size_t rows, std::size_t limit) {
+      product.groups = (Part::of_page(limit, p) + kLaneKeys - 1) / kLaneKeys;
+      product.x = part.queries.q + q * part.queries.stride + k;
+      product.rows = rows;
+      product.sums = part.scratch.scores + q * part.score_row + p * kPageTokens;
+      part.kernels.multiply(product);
+    });
+  };
+
+  if (per_row == 1 || part.count() <= kDirectQueries) {
+    product.dtype = kv.dtype;
+    product.panel = part.keys_of(p);
+    product.panel_step = row_bytes;
+    product.panel_group = panel_rows * row_bytes;
+    product.steps = panel_rows;
+    multiply(0, false);
+    return;
+  }
+  const std::size_t lane_groups = (Part::of_page(part.keys, p) + kLaneKeys - 1) / kLaneKeys;
+  for (std::size_t k = 0; k < kv.stored_k_dim(); k += kChunk) {
+    const std::size_t width = std::min(kChunk, kv.stored_k_dim() - k);
+    for (std::size_t g = 0; g < lane_groups; ++g) {
+      part.kernels.unpack(kv.dtype, part.keys_of(p) + (g * panel_rows + k / per_row) * row_bytes,
+                          row_bytes, width / per_row, kLaneKeys,
+                          part.scratch.corner + g * kChunk * kLaneKeys, kLaneKeys);
+    }
+    product.panel = reinterpret_cast<const std::byte*>(part.scratch.corner);
+    product.panel_step = row_bytes;
+    product.panel_group = kChunk * row_bytes;
+    product.steps = width;
+    multiply(k, k > 0);
+  }
+}
+
+/// Unpacks elements [begin, begin + width) of the first `keys` values (or latent entries) of a page
+/// [64, dim] into the corner.
+void unpack_rows(const Part& part, const std::byte* rows, std::size_t dim, std::size_t keys,
+                 std::size_t begin, std::size_t width) {
+  const std::size_t per_row = part.shape.kv.dtype == DType::F32 ? 1 : 2;
+  part.kernels.unpack(part.shape.kv.dtype, rows + 4 * begin, 4 * dim,
+                      (keys + per_row - 1) / per_row, width, part.scratch.corner, kChunk);
+}
+
+void score_latent(const Part& part, std::size_t p) {
+  const KvLayout& kv = part.shape.kv;
+  const std::size_t keys = Part::of_page(part.keys, p);
+  PanelProduct product;
+  product.panel_step = 16 * sizeof(float);
+  product.panel_group = kv.k_dim * product.panel_step;
+  product.groups = (part.count() + 15) / 16;
+  product.rows = keys;
+  product.sums = part.scratch.scores + p * kPageTokens * part.score_step;
+  product.sums_row = part.score_step;
+  for (std::size_t k = 0; k < kv.k_dim; k += kChunk) {
+    product.panel = reinterpret_cast<const std::byte*>(part.queries.q + 16 * k);
+    product.steps = std::min(kChunk, kv.k_dim - k);
+    product.add = k > 0;
+    if (kv.dtype == DType::F32) {
+      product.x = reinterpret_cast<const float*>(part.keys_of(p)) + k;
+      product.x_row = kv.k_dim;
+    } else {
+      unpack_rows(part, part.keys_of(p), kv.k_dim, keys, k, product.steps);
+      product.x = part.scratch.corner;
+      product.x_row = kChunk;
+    }
+    part.kernels.multiply(product);
+  }
+}
+
+void add_values(const Part& part, std::size_t p, float* values) {
+  const KvLayout& kv = part.shape.kv;
+  const std::size_t dim = kv.latent() ? kv.k_dim : kv.v_dim;
+  const std::size_t v_dim = part.shape.v_dim;
+  const std::size_t per_row = kv.dtype == DType::F32 ? 1 : 2;
+  PanelProduct product;
+  product.panel_group = kLaneKeys * 4;
+  product.x_row = part.score_row;
+  product.x_step = part.score_step;
+  product.sums_row = padded_v_dim(part.shape);
+  product.add = p > 0;
+  const auto multiply = [&](std::size_t rows_a_step) {
+    part.by_tiles([&](std::size_t q, std::size_t rows, std::size_t limit) {
+      product.steps = (Part::of_page(limit, p) + rows_a_step - 1) / rows_a_step;
+      if (product.steps == 0 && product.add) return;
+      product.x = part.scratch.scores + q * part.score_row + p * kPageTokens * part.score_step;
+      product.rows = rows;
+      product.sums += q * product.sums_row;
+      part.kernels.multiply(product);
+      product.sums -= q * product.sums_row;
+    });
+  };
+
+  const bool whole = v_dim % 16 == 0;
+  if (whole && (per_row == 1 || part.count() <= kDirectQueries)) {
+    product.dtype = kv.dtype;
+    product.panel = part.values_of(p);
+    product.panel_step = 4 * dim;
+    product.groups = v_dim / 16;
+    product.sums = values;
+    multiply(per_row);
+    return;
+  }
+  product.panel = reinterpret_cast<const std::byte*>(part.scratch.corner);
+  product.panel_step = kChunk * sizeof(float);
+  for (std::size_t v = 0; v < v_dim; v += kChunk) {
+    const std::size_t width = std::min(kChunk, v_dim - v);
+    unpack_rows(part, part.values_of(p), dim, Part::of_page(part.keys, p), v, width);
+    product.groups = (width + 15) / 16;
+    product.sums = values + v;
+    multiply(1);
+  }
+}
+
+}  // namespace
+
+AttentionState take_state(Arena& arena, const AttentionShape& shape, std::size_t queries) {
+  return {arena.take<float>(queries), arena.take<float>(queries),
+          arena.take<float>(queries * padded_v_dim(shape))};
+}
+
+AttentionQueries gather(const AttentionTable& kernels, Arena& arena, const AttentionShape& shape,
+                        const AttentionBlock& block) {
+  const std::size_t dim = shape.kv.k_dim;
+  const auto row = [&](std::size_t i) {
+    return block.span->q + (block.token_of(i) * shape.heads + block.head_of(i)) * dim;
+  };
+  if (shape.kv.latent()) {
+    const std::size_t groups = (block.queries() + 15) / 16;
+    auto* q = arena.take<float>(groups * dim * 16);
+    for (std::size_t g = 0; g < groups; ++g) {
+      const float* rows[16];
+      const std::size_t count = std::min<std::size_t>(16, block.queries() - 16 * g);
+      for (std::size_t lane = 0; lane < count; ++lane) rows[lane] = row(16 * g + lane);
+      kernels.turn(rows, count, dim, q + g * dim * 16);
+    }
+    return {q, 0};
+  }
+  // Not a power of two: rows at such distances would fall into the same sets of the cache.
+  const std::size_t stride = (dim + 15) / 16 * 16 + 16;
+  auto* q = arena.take<float>(block.queries() * stride);
+  for (std::size_t i = 0; i < block.queries(); ++i) {
+    std::copy_n(row(i), dim, q + i * stride);
+    q[i * stride + dim] = 0;
+  }
+  return {q, stride};
+}
+
+AttentionScratch take_scratch(Arena& arena, std::size_t queries) {
+  return {arena.take<std::size_t>(queries),
+          arena.take<float>(kPartTokens * ((queries + 15) / 16 * 16)),
+          arena.take<float>(kPageTokens * kChunk)};
+}
+
+void attend_part(const AttentionTable& kernels, const AttentionShape& shape,
+                 const AttentionBlock& block, const AttentionQueries& queries, std::size_t part,
+                 const AttentionScratch& scratch, const AttentionState& state) {
+  const std::size_t count = block.queries();
+  const std::size_t first = part * kPartTokens;
+  const std::size_t keys = std::min(block.context() - first, kPartTokens);
+  const bool latent = shape.kv.latent();
+  const std::size_t lanes = (count + 15) / 16 * 16;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t seen = block.seen_by(i);
+    scratch.limits[i] = seen <= first ? 0 : std::min(seen - first, keys);
+  }
+  const Part work{kernels,           shape, block, queries,
+                  scratch,           first, keys,  latent ? 1 : kPartTokens,
+                  latent ? lanes : 1};
+
+  const float factor = shape.scale * kLog2E;
+  // Values come in pairs of keys: the odd one's partner weighs nothing.
+  const std::size_t even = (keys + 1) / 2 * 2;
+  for (std::size_t p = 0; p < work.pages(); ++p) {
+    if (latent) {
+      score_latent(work, p);
+    } else {
+      score_grouped(work, p);
+    }
+  }
+  if (latent) {
+    std::fill_n(scratch.scores + keys * lanes, (even - keys) * lanes, 0.0F);
+    kernels.softmax_columns(scratch.scores, count, scratch.limits, keys, factor, state.most,
+                            state.sum);
+  } else {
+    for (std::size_t i = 0; i < count; ++i) {
+      kernels.softmax_row(scratch.scores + i * kPartTokens, scratch.limits[i], even, factor,
+                          state.most + i, state.sum + i);
+    }
+  }
+  for (std::size_t p = 0; p < work.pages(); ++p) add_values(work, p, state.values);
+}
+
+}  // namespace fathom::cpu
