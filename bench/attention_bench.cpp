@@ -4,7 +4,9 @@
 //   attention_bench --benchmark_filter=latent
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -19,9 +21,38 @@ ThreadPool& pool() {
   return shared;
 }
 
-const MachineLimits& limits() {
-  static const MachineLimits measured = measure_limits(pool(), selected_cpu_level());
-  return measured;
+/// Reads and multiply-adds a second of all threads, by the time that they had a CPU: beside other
+/// programs the clock would measure those. Measured anew for each shape, for a neighbour's traffic
+/// takes from the memory's rate as well.
+struct Limits {
+  double read_bytes_per_s = 0;
+  double f32_flop_per_s = 0;
+};
+
+double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+Limits measure() {
+  const CpuLevel level = selected_cpu_level();
+  const LimitProbes& probe = level >= CpuLevel::Avx512 ? kProbesAvx512
+                             : level == CpuLevel::Avx2 ? kProbesAvx2
+                                                       : kProbesScalar;
+  static const std::vector<std::byte> memory(std::size_t{128} << 20, std::byte{1});
+  const double threads = pool().size();
+  Limits limits;
+  for (int run = 0; run < 4; ++run) {
+    double start = cpu_seconds();
+    pool().for_ranges(memory.size(), std::size_t{8} << 20, [&](std::size_t begin, std::size_t end) {
+      probe.read(memory.data() + begin, end - begin, 8);
+    });
+    const double read = static_cast<double>(memory.size()) * threads / (cpu_seconds() - start);
+    limits.read_bytes_per_s = std::max(limits.read_bytes_per_s, read);
+    constexpr std::size_t kRounds = 200000;
+    start = cpu_seconds();
+    pool().run(4 * pool().size(), [&](std::size_t, unsigned) { probe.fma(kRounds); });
+    const double flop = probe.fma_round_ops * kRounds * 4 * threads * threads;
+    limits.f32_flop_per_s = std::max(limits.f32_flop_per_s, flop / (cpu_seconds() - start));
+  }
+  return limits;
 }
 
 AttentionShape grouped(std::size_t heads, std::size_t kv_heads, std::size_t dim) {
@@ -37,11 +68,11 @@ AttentionShape latent(std::size_t heads) {
 constexpr std::size_t kCacheBytes = std::size_t{192} << 20;
 
 void attend(benchmark::State& state, const AttentionShape& shape, std::size_t first,
-            std::size_t tokens) {
+            std::size_t tokens, std::size_t cache_bytes) {
   const std::size_t context = first + tokens;
   const std::size_t pages = (context + kPageTokens - 1) / kPageTokens;
   const std::size_t layer_bytes = pages * shape.kv.layer_bytes();
-  const std::size_t layers = tokens == 1 ? kCacheBytes / layer_bytes : 1;
+  const std::size_t layers = std::max<std::size_t>(1, cache_bytes / layer_bytes);
   // 0x3C3C is a small BF16 number.
   const std::vector<std::byte> cache(layers * layer_bytes + 64, std::byte{0x3C});
   const auto address = reinterpret_cast<std::uintptr_t>(cache.data());
@@ -52,6 +83,7 @@ void attend(benchmark::State& state, const AttentionShape& shape, std::size_t fi
   }
   const std::vector<float> q(tokens * shape.heads * shape.kv.k_dim, 0.01F);
   std::vector<float> out(tokens * shape.heads * shape.v_dim);
+  const Limits limits = measure();
   std::size_t layer = 0;
   for (auto _ : state) {
     const std::span<const std::byte* const> all = pointers;
@@ -66,13 +98,15 @@ void attend(benchmark::State& state, const AttentionShape& shape, std::size_t fi
   const double runs = static_cast<double>(state.iterations() * pool().size());
   if (tokens == 1) {
     const double bytes = static_cast<double>(context * shape.kv.width() * 2) * runs;
-    state.counters["of_read"] = benchmark::Counter(bytes / limits().read_bytes_per_s, rate);
+    state.counters["bytes"] = benchmark::Counter(bytes, rate);
+    state.counters["of_read"] = benchmark::Counter(bytes / limits.read_bytes_per_s, rate);
   }
   // Pairs that are seen: the mask's other half is not counted as work.
   const double pairs = static_cast<double>(tokens) *
                        (static_cast<double>(first) + static_cast<double>(tokens + 1) / 2);
   const double flop = 2 * pairs * static_cast<double>(shape.heads * (shape.kv.k_dim + shape.v_dim));
-  state.counters["of_fma"] = benchmark::Counter(flop * runs / limits().f32_flop_per_s, rate);
+  state.counters["flop"] = benchmark::Counter(flop * runs, rate);
+  state.counters["of_fma"] = benchmark::Counter(flop * runs / limits.f32_flop_per_s, rate);
 }
 
 void register_all() {
@@ -82,14 +116,17 @@ void register_all() {
       {"latent_16", latent(16)},
       {"latent_128", latent(128)}};
   for (const auto& [name, shape] : shapes) {
-    for (auto [first, tokens] :
-         {std::pair{512UL, 1UL}, {4096UL, 1UL}, {0UL, 512UL}, {1536UL, 512UL}}) {
+    const auto add = [&](std::size_t first, std::size_t tokens, std::size_t bytes,
+                         const char* where) {
       const std::string full =
-          std::string(name) + "/" + std::to_string(first) + "+" + std::to_string(tokens);
-      benchmark::RegisterBenchmark(full.c_str(), attend, shape, first, tokens)
+          std::string(name) + "/" + std::to_string(first) + "+" + std::to_string(tokens) + where;
+      benchmark::RegisterBenchmark(full.c_str(), attend, shape, first, tokens, bytes)
           ->MeasureProcessCPUTime()
           ->Unit(benchmark::kMillisecond);
-    }
+    };
+    add(511, 1, 0, "/in_cache");
+    for (std::size_t depth : {511UL, 4095UL}) add(depth, 1, kCacheBytes, "/in_memory");
+    for (std::size_t first : {0UL, 1536UL}) add(first, 512, 0, "");
   }
 }
 

@@ -17,7 +17,7 @@ namespace {
 
 using Block = AttentionBlock;
 
-constexpr std::size_t kQueries = 64;  // of a block: enough to share the unpacking of a page
+constexpr std::size_t kQueries = 128;  // of a block: enough to share the unpacking of a page
 
 void merge(const AttentionTable& kernels, const AttentionShape& shape, std::size_t count,
            const AttentionState& total, const AttentionState& part) {
@@ -128,12 +128,16 @@ void attention(ThreadPool& pool, CpuLevel level, const AttentionShape& shape,
       items.push_back({b, p, take_state(scratch.arena(), shape, blocks[b].queries())});
     }
   }
-  pool.run(items.size(), [&](std::size_t i, unsigned) {
-    const Block& block = blocks[items[i].block];
-    Scratch mine(Scratch::Use::Chunk);
-    const AttentionQueries queries = gather(kernels, mine.arena(), shape, block);
-    const AttentionScratch room = take_scratch(mine.arena(), block.queries());
-    attend_part(kernels, shape, block, queries, items[i].part, room, items[i].state);
+  // A thread takes some parts that follow each other: the keys of the next are fetched early.
+  const std::size_t grain = std::max<std::size_t>(1, items.size() / (8 * std::size_t{pool.size()}));
+  pool.for_ranges(items.size(), grain, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const Block& block = blocks[items[i].block];
+      Scratch mine(Scratch::Use::Chunk);
+      const AttentionQueries queries = gather(kernels, mine.arena(), shape, block);
+      const AttentionScratch room = take_scratch(mine.arena(), block.queries());
+      attend_part(kernels, shape, block, queries, items[i].part, room, items[i].state);
+    }
   });
   const auto finish = [&](std::size_t b) {
     const AttentionState& total = items[firsts[b]].state;

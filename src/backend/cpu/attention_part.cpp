@@ -44,6 +44,16 @@ struct Part {
   const std::byte* values_of(std::size_t p) const {
     return page(p) + values_offset(shape.kv, block.group);
   }
+  /// What will be read after the keys, and after the values, of page p. Null after the last.
+  const std::byte* after_keys(std::size_t p) const {
+    return p + 1 < pages() ? keys_of(p + 1) : values_of(0);
+  }
+  const std::byte* after_values(std::size_t p) const {
+    if (p + 1 < pages()) return values_of(p + 1);
+    const std::size_t next = first / kPageTokens + p + 1;
+    if (next >= (block.context() + kPageTokens - 1) / kPageTokens) return nullptr;
+    return block.span->pages[next] + keys_offset(shape.kv, block.group);
+  }
   /// Queries [begin, end) at a time; `limit` is the most that one of them sees.
   template <typename Body>
   void by_tiles(const Body& body) const {
@@ -76,6 +86,7 @@ void score_grouped(const Part& part, std::size_t p) {
   if (per_row == 1 || part.count() <= kDirectQueries) {
     product.dtype = kv.dtype;
     product.panel = part.keys_of(p);
+    product.next = part.after_keys(p);
     product.panel_step = row_bytes;
     product.panel_group = panel_rows * row_bytes;
     product.steps = panel_rows;
@@ -86,9 +97,10 @@ void score_grouped(const Part& part, std::size_t p) {
   for (std::size_t k = 0; k < kv.stored_k_dim(); k += kChunk) {
     const std::size_t width = std::min(kChunk, kv.stored_k_dim() - k);
     for (std::size_t g = 0; g < lane_groups; ++g) {
-      part.kernels.unpack(kv.dtype, part.keys_of(p) + (g * panel_rows + k / per_row) * row_bytes,
-                          row_bytes, width / per_row, kLaneKeys,
-                          part.scratch.corner + g * kChunk * kLaneKeys, kLaneKeys);
+      const std::size_t at = (g * panel_rows + k / per_row) * row_bytes;
+      part.kernels.unpack(kv.dtype, part.keys_of(p) + at, row_bytes, width / per_row, kLaneKeys,
+                          part.scratch.corner + g * kChunk * kLaneKeys, kLaneKeys,
+                          part.after_keys(p) + at);
     }
     product.panel = reinterpret_cast<const std::byte*>(part.scratch.corner);
     product.panel_step = row_bytes;
@@ -101,10 +113,11 @@ void score_grouped(const Part& part, std::size_t p) {
 /// Unpacks elements [begin, begin + width) of the first `keys` values (or latent entries) of a page
 /// [64, dim] into the corner.
 void unpack_rows(const Part& part, const std::byte* rows, std::size_t dim, std::size_t keys,
-                 std::size_t begin, std::size_t width) {
+                 std::size_t begin, std::size_t width, const std::byte* next) {
   const std::size_t per_row = part.shape.kv.dtype == DType::F32 ? 1 : 2;
   part.kernels.unpack(part.shape.kv.dtype, rows + 4 * begin, 4 * dim,
-                      (keys + per_row - 1) / per_row, width, part.scratch.corner, kChunk);
+                      (keys + per_row - 1) / per_row, width, part.scratch.corner, kChunk,
+                      next == nullptr ? nullptr : next + 4 * begin);
 }
 
 void score_latent(const Part& part, std::size_t p) {
@@ -125,7 +138,7 @@ void score_latent(const Part& part, std::size_t p) {
       product.x = reinterpret_cast<const float*>(part.keys_of(p)) + k;
       product.x_row = kv.k_dim;
     } else {
-      unpack_rows(part, part.keys_of(p), kv.k_dim, keys, k, product.steps);
+      unpack_rows(part, part.keys_of(p), kv.k_dim, keys, k, product.steps, part.after_keys(p));
       product.x = part.scratch.corner;
       product.x_row = kChunk;
     }
@@ -160,6 +173,7 @@ void add_values(const Part& part, std::size_t p, float* values) {
   if (whole && (per_row == 1 || part.count() <= kDirectQueries)) {
     product.dtype = kv.dtype;
     product.panel = part.values_of(p);
+    product.next = part.after_values(p);
     product.panel_step = 4 * dim;
     product.groups = v_dim / 16;
     product.sums = values;
@@ -170,7 +184,8 @@ void add_values(const Part& part, std::size_t p, float* values) {
   product.panel_step = kChunk * sizeof(float);
   for (std::size_t v = 0; v < v_dim; v += kChunk) {
     const std::size_t width = std::min(kChunk, v_dim - v);
-    unpack_rows(part, part.values_of(p), dim, Part::of_page(part.keys, p), v, width);
+    unpack_rows(part, part.values_of(p), dim, Part::of_page(part.keys, p), v, width,
+                part.after_values(p));
     product.groups = (width + 15) / 16;
     product.sums = values + v;
     multiply(1);

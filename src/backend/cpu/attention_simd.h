@@ -34,45 +34,68 @@ struct AttentionKernels {
     }
   };
 
+  /// What is to be added to an address in `here` for its counterpart in `next`.
+  static std::ptrdiff_t distance(const std::byte* here, const std::byte* next) {
+    if (next == nullptr) return 0;
+    return static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(next) -
+                                       reinterpret_cast<std::uintptr_t>(here));
+  }
+
   template <class Panel, int R, int T>
   static void tile(const PanelProduct& a, const std::byte* panel, const float* x, float* sums) {
-    F acc[R * V * T];
-#pragma GCC unroll 24
-    for (int i = 0; i < R * V * T; ++i) {
-      const int t = i / (R * V);
-      const int v = i % (R * V);
-      acc[i] = a.add ? S::load(sums + static_cast<std::size_t>(t) * a.sums_row +
-                               static_cast<std::size_t>(v / V) * a.sums_group + v % V * L)
-                     : S::zero();
-    }
-    const std::size_t group = a.panel_group;
+    // Copies: what is stored might be `a` itself, for all that the compiler knows.
+    const std::size_t panel_step = a.panel_step;
+    const std::size_t panel_group = a.panel_group;
     const std::size_t x_row = a.x_row;
     const std::size_t x_step = a.x_step;
-    for (std::size_t step = a.steps; step > 0; --step, panel += a.panel_step) {
+    const std::size_t sums_row = a.sums_row;
+    const std::size_t sums_group = a.sums_group;
+    const std::ptrdiff_t ahead = distance(a.panel, a.next);
+    F acc[R * V * T];
+    if (a.add) {
+#pragma GCC unroll 12
+      for (std::size_t t = 0; t < T; ++t) {
+#pragma GCC unroll 16
+        for (std::size_t v = 0; v < R * V; ++v) {
+          acc[t * R * V + v] = S::load(sums + t * sums_row + v / V * sums_group + v % V * L);
+        }
+      }
+    } else {
+#pragma GCC unroll 24
+      for (int i = 0; i < R * V * T; ++i) acc[i] = S::zero();
+    }
+    for (std::size_t step = a.steps; step > 0; --step, panel += panel_step) {
 #pragma GCC unroll 2
       for (int row = 0; row < Panel::kRows; ++row, x += x_step) {
         // Else the compiler keeps both rows' words in registers that it does not have.
         if constexpr (Panel::kRows > 1) asm("" : "+r"(panel));
+        if (Panel::kRows > 1 && row == 0) {
+#pragma GCC unroll 4
+          for (std::size_t r = 0; r < R; ++r) {
+            __builtin_prefetch(panel + r * panel_group + ahead, 0, 2);
+          }
+        }
         F w[R * V];
 #pragma GCC unroll 16
-        for (int v = 0; v < R * V; ++v) {
-          w[v] = Panel::load(panel + static_cast<std::size_t>(v / V) * group + v % V * L * 4, row);
+        for (std::size_t v = 0; v < R * V; ++v) {
+          w[v] = Panel::load(panel + v / V * panel_group + v % V * L * 4, row);
         }
 #pragma GCC unroll 12
-        for (int t = 0; t < T; ++t) {
-          const F xt = S::all(x[static_cast<std::size_t>(t) * x_row]);
+        for (std::size_t t = 0; t < T; ++t) {
+          const F xt = S::all(x[t * x_row]);
 #pragma GCC unroll 16
-          for (int v = 0; v < R * V; ++v) acc[t * R * V + v] = S::fma(w[v], xt, acc[t * R * V + v]);
+          for (std::size_t v = 0; v < R * V; ++v) {
+            acc[t * R * V + v] = S::fma(w[v], xt, acc[t * R * V + v]);
+          }
         }
       }
     }
-#pragma GCC unroll 24
-    for (int i = 0; i < R * V * T; ++i) {
-      const int t = i / (R * V);
-      const int v = i % (R * V);
-      S::store(sums + static_cast<std::size_t>(t) * a.sums_row +
-                   static_cast<std::size_t>(v / V) * a.sums_group + v % V * L,
-               acc[i]);
+#pragma GCC unroll 12
+    for (std::size_t t = 0; t < T; ++t) {
+#pragma GCC unroll 16
+      for (std::size_t v = 0; v < R * V; ++v) {
+        S::store(sums + t * sums_row + v / V * sums_group + v % V * L, acc[t * R * V + v]);
+      }
     }
   }
 
@@ -118,26 +141,40 @@ struct AttentionKernels {
 
   // ---- changes of layout --------------------------------------------------------------------
 
-  static void unpack(DType dtype, const std::byte* in, std::size_t in_stride, std::size_t rows,
-                     std::size_t width, float* out, std::size_t out_stride) {
+  template <class Panel>
+  static void unpack_rows(const std::byte* in, std::size_t in_stride, std::size_t rows,
+                          std::size_t width, float* out, std::size_t out_stride,
+                          std::ptrdiff_t ahead) {
     const std::size_t whole = width / 16 * 16;
-    const std::size_t padded = (width + 15) / 16 * 16;
-    const std::size_t per_row = dtype == DType::F32 ? 1 : 2;
-    for (std::size_t r = 0; r < rows; ++r, in += in_stride, out += per_row * out_stride) {
-      for (std::size_t i = 0; i < padded; i += L) {
-        std::byte tail[4 * L] = {};
-        const std::byte* from = in + 4 * i;
-        if (i >= whole) {
-          if (i < width) std::memcpy(tail, from, 4 * (width - i < L ? width - i : L));
-          from = tail;
+    for (std::size_t r = 0; r < rows; ++r, in += in_stride, out += Panel::kRows * out_stride) {
+      const auto group = [&](const std::byte* from, std::size_t i) {
+#pragma GCC unroll 16
+        for (int v = 0; v < V; ++v) {
+          for (int row = 0; row < Panel::kRows; ++row) {
+            S::store(out + static_cast<std::size_t>(row) * out_stride + i + v * L,
+                     Panel::load(from + v * L * 4, row));
+          }
         }
-        if (per_row == 1) {
-          S::store(out + i, F32Panel::load(from, 0));
-        } else {
-          S::store(out + i, BF16Panel::load(from, 0));
-          S::store(out + out_stride + i, BF16Panel::load(from, 1));
-        }
+      };
+      for (std::size_t i = 0; i < whole; i += 16) {
+        __builtin_prefetch(in + 4 * i + ahead, 0, 2);
+        group(in + 4 * i, i);
       }
+      if (whole < width) {
+        std::byte tail[64] = {};
+        std::memcpy(tail, in + 4 * whole, 4 * (width - whole));
+        group(tail, whole);
+      }
+    }
+  }
+
+  static void unpack(DType dtype, const std::byte* in, std::size_t in_stride, std::size_t rows,
+                     std::size_t width, float* out, std::size_t out_stride, const std::byte* next) {
+    const std::ptrdiff_t ahead = distance(in, next);
+    if (dtype == DType::F32) {
+      unpack_rows<F32Panel>(in, in_stride, rows, width, out, out_stride, ahead);
+    } else {
+      unpack_rows<BF16Panel>(in, in_stride, rows, width, out, out_stride, ahead);
     }
   }
 

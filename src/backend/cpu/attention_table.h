@@ -20,6 +20,9 @@ struct PanelProduct {
   std::size_t panel_group = 0;  // from sixteen lanes to the next
   std::size_t steps = 0;        // rows, or pairs of rows
   std::size_t groups = 0;
+  /// The panel of the next product, fetched towards the cache meanwhile if this one is of pairs:
+  /// pages lie anywhere, so the machine's own prefetching stops at each. Null if there is none.
+  const std::byte* next = nullptr;
   const float* x = nullptr;
   std::size_t x_row = 0;
   std::size_t x_step = 1;  // from k to k
@@ -36,9 +39,10 @@ struct AttentionTable {
   void (*multiply)(const PanelProduct& product);
 
   /// Lays `rows` rows of `width` elements (or pairs: twice as many rows) out as F32, rows of
-  /// `out_stride` floats; elements from the width to the next multiple of 16 become zeros.
+  /// `out_stride` floats; elements from the width to the next multiple of 16 become zeros. `next`,
+  /// if not null, is what will be read in the same way after it, and is fetched towards the cache.
   void (*unpack)(DType dtype, const std::byte* in, std::size_t in_stride, std::size_t rows,
-                 std::size_t width, float* out, std::size_t out_stride);
+                 std::size_t width, float* out, std::size_t out_stride, const std::byte* next);
 
   /// panel[i, lane] = rows[lane][i] for `count` (at most 16) rows of `dim` floats; zeros in the
   /// other lanes.

@@ -96,6 +96,8 @@ struct Avx2 {
   static I add_words(I a, I b) { return _mm256_add_epi32(a, b); }
   static I sub_words(I a, I b) { return _mm256_sub_epi32(a, b); }
   static I left(I a, int n) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(n)); }
+  /// a, where F32 has its exponent.
+  static I exponent(I a) { return _mm256_slli_epi32(a, 23); }
   static I right(I a, int n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n)); }
   static F to_float(I x) { return _mm256_cvtepi32_ps(x); }
   static I round(F x) { return _mm256_cvtps_epi32(x); }

@@ -63,6 +63,8 @@ struct Scalar {
   static I add_words(I a, I b) { return a + b; }
   static I sub_words(I a, I b) { return a - b; }
   static I left(I a, int n) { return a << n; }
+  /// a, where F32 has its exponent.
+  static I exponent(I a) { return a << 23; }
   static I right(I a, int n) { return a >> n; }
   static F to_float(I x) { return static_cast<float>(static_cast<std::int32_t>(x)); }
   /// To nearest, ties to even, and INT_MIN for what does not fit, as the vector units do.

@@ -47,7 +47,7 @@ inline typename S::F exp2(typename S::F x) {
   p = S::fma(p, r, S::all(0.24022648F));
   p = S::fma(p, r, S::all(0.6931472F));
   p = S::fma(p, r, S::all(1.0F));
-  return S::from_bits(S::add_words(S::bits(p), S::left(S::bits(shifted), 23)));
+  return S::from_bits(S::add_words(S::bits(p), S::exponent(S::bits(shifted))));
 }
 
 /// x / (1 + e^-x)
