@@ -33,7 +33,8 @@ class FakeModel final : public Model {
 
   KvCache make_cache(const KvCacheOptions& options) override {
     const std::size_t pages = (options.capacity_tokens + 63) / 64;
-    return KvCache(std::make_unique<KvCache::Impl>(backend_, KvLayout{1, 1, 1, 0, DType::F32}, pages));
+    return KvCache(
+        std::make_unique<KvCache::Impl>(backend_, KvLayout{1, 1, 1, 0, DType::F32}, pages));
   }
 
   Logits forward(const Batch& batch, KvCache& cache, Observer* observer) override {
