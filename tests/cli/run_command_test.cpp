@@ -194,7 +194,7 @@ TEST_F(RunCommand, AnUnknownWordForKernelsIsAClearError) {
 }
 
 TEST_F(RunCommand, TellsMemoryBeforeLoadingAndSpeedAfterwardsOnRequest) {
-  const Output output = run({"run", model, "abc", "-n", "4", "--stats"});
+  const Output output = run({"run", model, "abc", "-n", "4", "--temperature", "0", "--stats"});
   ASSERT_EQ(output.exit_code, 0) << output.err;
   EXPECT_THAT(output.err, StartsWith("memory: "));
   EXPECT_THAT(output.err, HasSubstr("available\n"));
