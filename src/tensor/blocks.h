@@ -115,10 +115,97 @@ struct [[gnu::packed]] BlockQ6_K {
   std::uint16_t d;         // F16 scale of the scales
 };
 
+// ---- lattices: points named by their rank (lattices.h) --------------------------------------
+//
+// "Octet" and "quad" o: elements 8*o.. and 4*o.. of the block. A sign byte's bit k is set where
+// element k of the octet is negative; of seven stored signs the eighth makes the number even.
+
+/// x = d * (0.5 + scale) / 4 * sign * level. Of each 32 elements two words: the ranks of four
+/// octets (a byte each), then four times seven signs (octet o at bit 7*o) and a scale of 4 bits.
+struct [[gnu::packed]] BlockIQ2_XXS {
+  static constexpr DType kType = DType::IQ2_XXS;
+  std::uint16_t d;        // F16 scale
+  std::uint32_t q[8][2];  // [32 elements][ranks, signs and scale]
+};
+
+/// x = d * (0.5 + scale[i / 16]) / 4 * sign * level
+struct [[gnu::packed]] BlockIQ2_XS {
+  static constexpr DType kType = DType::IQ2_XS;
+  std::uint16_t d;         // F16 scale
+  std::uint16_t q[32];     // octet's rank in 9 bits, its seven signs above
+  std::uint8_t scales[8];  // of 32 elements: the first 16's in the low nibble
+};
+
+/// x = d * (0.5 + scale[i / 16]) / 4 * sign * level
+struct [[gnu::packed]] BlockIQ2_S {
+  static constexpr DType kType = DType::IQ2_S;
+  std::uint16_t d;         // F16 scale
+  std::uint8_t q[32];      // low eight bits of the octets' ranks
+  std::uint8_t signs[32];  // of each octet, all eight
+  std::uint8_t qh[8];      // of 32 elements: two more bits of rank for each of four octets
+  std::uint8_t scales[8];  // as in IQ2_XS
+};
+
+/// x = d * (0.5 + scale) / 2 * sign * level
+struct [[gnu::packed]] BlockIQ3_XXS {
+  static constexpr DType kType = DType::IQ3_XXS;
+  std::uint16_t d;         // F16 scale
+  std::uint8_t q[64];      // quads' ranks
+  std::uint32_t signs[8];  // of 32 elements: four octets' seven signs, then a scale of 4 bits
+};
+
+/// x = d * (1 + 2 * scale) * sign * level
+struct [[gnu::packed]] BlockIQ3_S {
+  static constexpr DType kType = DType::IQ3_S;
+  std::uint16_t d;         // F16 scale
+  std::uint8_t q[64];      // low eight bits of the quads' ranks
+  std::uint8_t qh[8];      // of 32 elements: the ninth bit for each of eight quads
+  std::uint8_t signs[32];  // of each octet
+  std::uint8_t scales[4];  // of 64 elements: the first 32's in the low nibble
+};
+
+/// x = d * (1 + 2 * scale) * (digit - 1 +- 1/8)
+struct [[gnu::packed]] BlockIQ1_S {
+  static constexpr DType kType = DType::IQ1_S;
+  std::uint16_t d;      // F16 scale
+  std::uint8_t q[32];   // low eight bits of the octets' ranks
+  std::uint16_t qh[8];  // of 32 elements: 3 more bits for each octet, a scale of 3 bits at bit 12,
+                        // and bit 15 set where the eighth is taken off
+};
+
+/// x = d * (1 + 2 * scale[i / 16]) * (digit - 1 +- 1/8)
+struct [[gnu::packed]] BlockIQ1_M {
+  static constexpr DType kType = DType::IQ1_M;
+  std::uint8_t q[32];       // low eight bits of the octets' ranks
+  std::uint8_t qh[16];      // octet's nibble: 3 more bits, and 8 where the eighth is taken off
+  std::uint16_t scales[4];  // of 64 elements: four scales of 3 bits; the top nibbles are d's F16
+};
+
+// ---- 16 uneven values -----------------------------------------------------------------------
+
+/// x = d * kIq4Values[q]
+struct [[gnu::packed]] BlockIQ4_NL {
+  static constexpr DType kType = DType::IQ4_NL;
+  std::uint16_t d;             // F16 scale
+  std::uint8_t q[kBlock / 2];  // nibbles as in Q4_0
+};
+
+/// 8 sub-blocks of 32: x = (d * (scale[s] - 32)) * kIq4Values[q]
+struct [[gnu::packed]] BlockIQ4_XS {
+  static constexpr DType kType = DType::IQ4_XS;
+  std::uint16_t d;           // F16 scale
+  std::uint16_t scales_h;    // upper two bits of scale s at bit 2*s
+  std::uint8_t scales_l[4];  // low four bits: scale 2*k in the low nibble of byte k
+  std::uint8_t q[128];       // of sub-block s 16 bytes, nibbles as in Q4_0
+};
+
 static_assert(sizeof(BlockQ8_0) == 34 && sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20);
 static_assert(sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 && sizeof(BlockQ2_K) == 84);
 static_assert(sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144 && sizeof(BlockQ5_K) == 176);
 static_assert(sizeof(BlockQ6_K) == 210 && alignof(BlockQ6_K) == 1 && alignof(BlockQ4_K) == 1);
+static_assert(sizeof(BlockIQ2_XXS) == 66 && sizeof(BlockIQ2_XS) == 74 && sizeof(BlockIQ2_S) == 82);
+static_assert(sizeof(BlockIQ3_XXS) == 98 && sizeof(BlockIQ3_S) == 110 && sizeof(BlockIQ1_S) == 50);
+static_assert(sizeof(BlockIQ1_M) == 56 && sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136);
 
 // ---- packed scales -------------------------------------------------------------------------
 
@@ -172,6 +259,23 @@ constexpr void pack_scales_q3_k(const std::array<std::int8_t, 16>& in, std::uint
     packed[8 + s % 4] =
         static_cast<std::uint8_t>(packed[8 + s % 4] | ((stored >> 4) << (2 * (s / 4))));
   }
+}
+
+/// Scales of IQ4_XS, -32..31.
+constexpr std::array<std::int8_t, 8> unpack_scales_iq4_xs(std::uint16_t high,
+                                                          const std::uint8_t (&low)[4]) {
+  std::array<std::int8_t, 8> out{};
+  for (std::size_t s = 0; s < 8; ++s) {
+    const unsigned four = (low[s / 2] >> (4 * (s % 2))) & 15U;
+    out[s] = static_cast<std::int8_t>(static_cast<int>(four | ((high >> (2 * s)) & 3U) << 4) - 32);
+  }
+  return out;
+}
+
+/// The F16 scale of an IQ1_M block, gathered from the top nibbles of its four words of scales.
+constexpr std::uint16_t scale_of_iq1_m(const std::uint16_t (&scales)[4]) {
+  return static_cast<std::uint16_t>((scales[0] >> 12) | ((scales[1] >> 8) & 0x00F0U) |
+                                    ((scales[2] >> 4) & 0x0F00U) | (scales[3] & 0xF000U));
 }
 
 }  // namespace fathom

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "tensor/blocks.h"
+#include "tensor/decode_iq.h"
 #include "tensor/half.h"
 #include "tensor/quantise.h"
 
@@ -141,6 +142,9 @@ void decode(const BlockQ6_K& block, float* out) {
   }
 }
 
+// The IQ types are in dequantise_iq.cpp.
+using decode_iq::decode;
+
 template <typename Block>
 void decode_all(std::span<const std::byte> bytes, std::span<float> out) {
   const auto* blocks = reinterpret_cast<const Block*>(bytes.data());
@@ -201,6 +205,24 @@ void dequantise(DType dtype, std::span<const std::byte> bytes, std::span<float> 
       return decode_all<BlockQ5_K>(bytes, out);
     case DType::Q6_K:
       return decode_all<BlockQ6_K>(bytes, out);
+    case DType::IQ1_S:
+      return decode_all<BlockIQ1_S>(bytes, out);
+    case DType::IQ1_M:
+      return decode_all<BlockIQ1_M>(bytes, out);
+    case DType::IQ2_XXS:
+      return decode_all<BlockIQ2_XXS>(bytes, out);
+    case DType::IQ2_XS:
+      return decode_all<BlockIQ2_XS>(bytes, out);
+    case DType::IQ2_S:
+      return decode_all<BlockIQ2_S>(bytes, out);
+    case DType::IQ3_XXS:
+      return decode_all<BlockIQ3_XXS>(bytes, out);
+    case DType::IQ3_S:
+      return decode_all<BlockIQ3_S>(bytes, out);
+    case DType::IQ4_NL:
+      return decode_all<BlockIQ4_NL>(bytes, out);
+    case DType::IQ4_XS:
+      return decode_all<BlockIQ4_XS>(bytes, out);
     case DType::I8:
     case DType::I16:
     case DType::I32:

@@ -97,6 +97,15 @@ void quantise(DType dtype, std::span<const float> in, std::span<std::byte> out,
       return encode_all<BlockQ5_K>(in, out, importance);
     case DType::Q6_K:
       return encode_all<BlockQ6_K>(in, out, importance);
+    case DType::IQ1_S:
+    case DType::IQ1_M:
+    case DType::IQ2_XXS:
+    case DType::IQ2_XS:
+    case DType::IQ2_S:
+    case DType::IQ3_XXS:
+    case DType::IQ3_S:
+    case DType::IQ4_NL:
+    case DType::IQ4_XS:
     case DType::I8:
     case DType::I16:
     case DType::I32:

@@ -255,7 +255,7 @@ TEST(HostileGguf, RefusesRowsThatAreNotWholeBlocks) {
 
 TEST(HostileGguf, NamesTypesItDoesNotRead) {
   for (const auto& [type, name] : {std::pair<std::uint32_t, const char*>{4, "Q4_2 (retired)"},
-                                   {23, "IQ4_XS"},
+                                   {39, "MXFP4"},
                                    {31, "Q4_0_4_4 (retired)"},
                                    {9999, "type 9999"},
                                    {0xFFFFFFFF, "type 4294967295"}}) {

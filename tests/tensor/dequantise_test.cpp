@@ -49,7 +49,10 @@ TEST_P(DequantiseGolden, ReadsBlocksAtAnyAlignment) {
 INSTANTIATE_TEST_SUITE_P(EveryBlockType, DequantiseGolden,
                          ::testing::Values(DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,
                                            DType::Q5_1, DType::Q2_K, DType::Q3_K, DType::Q4_K,
-                                           DType::Q5_K, DType::Q6_K),
+                                           DType::Q5_K, DType::Q6_K, DType::IQ1_S, DType::IQ1_M,
+                                           DType::IQ2_XXS, DType::IQ2_XS, DType::IQ2_S,
+                                           DType::IQ3_XXS, DType::IQ3_S, DType::IQ4_NL,
+                                           DType::IQ4_XS),
                          [](const auto& test) { return std::string(to_string(test.param)); });
 
 template <typename T>
@@ -185,6 +188,15 @@ TEST(Blocks, HaveTheSizesOfTheTypeTable) {
   check(BlockQ4_K::kType, sizeof(BlockQ4_K));
   check(BlockQ5_K::kType, sizeof(BlockQ5_K));
   check(BlockQ6_K::kType, sizeof(BlockQ6_K));
+  check(BlockIQ1_S::kType, sizeof(BlockIQ1_S));
+  check(BlockIQ1_M::kType, sizeof(BlockIQ1_M));
+  check(BlockIQ2_XXS::kType, sizeof(BlockIQ2_XXS));
+  check(BlockIQ2_XS::kType, sizeof(BlockIQ2_XS));
+  check(BlockIQ2_S::kType, sizeof(BlockIQ2_S));
+  check(BlockIQ3_XXS::kType, sizeof(BlockIQ3_XXS));
+  check(BlockIQ3_S::kType, sizeof(BlockIQ3_S));
+  check(BlockIQ4_NL::kType, sizeof(BlockIQ4_NL));
+  check(BlockIQ4_XS::kType, sizeof(BlockIQ4_XS));
 }
 
 TEST(Blocks, PackedScalesRoundTripEveryByte) {

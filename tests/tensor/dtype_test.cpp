@@ -27,7 +27,7 @@ TEST(DType, NamesAreUniqueAndParseInEitherCase) {
 }
 
 TEST(DType, UnknownNamesDoNotParse) {
-  for (const char* name : {"", "Q4", "Q4_K_M", "F3", "F322", "IQ2_XXS", "Q4-K"}) {
+  for (const char* name : {"", "Q4", "Q4_K_M", "F3", "F322", "IQ2_M", "Q4-K"}) {
     EXPECT_EQ(parse_dtype(name), std::nullopt) << name;
   }
 }

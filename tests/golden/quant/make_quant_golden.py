@@ -18,6 +18,11 @@ F16_FIELDS = {
     Type.Q8_0: [0], Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2],
     Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208],
 }
+# IQ1_M has no field: the nibbles of its scale stand on top of four words of scales.
+IQ_F16_FIELDS = {
+    Type.IQ1_S: [0], Type.IQ1_M: [], Type.IQ2_XXS: [0], Type.IQ2_XS: [0], Type.IQ2_S: [0], Type.IQ3_XXS: [0],
+    Type.IQ3_S: [0], Type.IQ4_NL: [0], Type.IQ4_XS: [0],
+}
 # Zeros, subnormals and their borders, the largest finite values, ordinary ones.
 EXTREME = [0x0000, 0x8000, 0x0001, 0x8001, 0x0200, 0x03FF, 0x83FF, 0x0400, 0x0401, 0x7BFF, 0xFBFF,
            0x3C00, 0xBC00]
@@ -29,7 +34,12 @@ def write(name: str, *arrays: np.ndarray) -> None:
     (HERE / name).write_bytes(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays))
 
 
-def set_f16(blocks: np.ndarray, fields: list[int], bits: np.ndarray) -> None:
+def set_f16(qtype: Type, blocks: np.ndarray, fields: list[int], bits: np.ndarray) -> None:
+    if qtype == Type.IQ1_M:
+        for k in range(4):
+            nibble = (bits[:, 0].astype(np.uint16) >> (4 * k) & 15).astype(np.uint8)
+            blocks[:, 49 + 2 * k] = blocks[:, 49 + 2 * k] & 15 | nibble << 4
+        return
     for k, field in enumerate(fields):
         blocks[:, field:field + 2] = bits[:, k:k + 1].astype("<u2").view(np.uint8)
 
@@ -37,16 +47,16 @@ def set_f16(blocks: np.ndarray, fields: list[int], bits: np.ndarray) -> None:
 def dequantise_fixture(rng: np.random.Generator, qtype: Type) -> None:
     """File: uint32 count, the blocks, their float32 values."""
     elements, size = GGML_QUANT_SIZES[qtype]
-    fields = F16_FIELDS[qtype]
+    fields = (F16_FIELDS | IQ_F16_FIELDS)[qtype]
     anything = rng.integers(0, 256, (8, size), dtype=np.uint8)  # scales too
     sensible = rng.integers(0, 256, (8, size), dtype=np.uint8)
-    scales = rng.normal(0, 0.01, (8, len(fields))).astype(np.float16).view(np.uint16)
-    set_f16(sensible, fields, scales)
+    scales = rng.normal(0, 0.01, (8, max(1, len(fields)))).astype(np.float16).view(np.uint16)
+    set_f16(qtype, sensible, fields, scales)
     special = EXTREME + NON_FINITE
     border = rng.integers(0, 256, (len(special), size), dtype=np.uint8)
     # The second field meets another special value each time, so that inf - inf occurs too.
     pairs = np.array([[v, special[(3 * k + 1) % len(special)]] for k, v in enumerate(special)])
-    set_f16(border, fields, pairs[:, :len(fields)])
+    set_f16(qtype, border, fields, pairs)
     blocks = np.concatenate([anything, sensible, border])
     with np.errstate(all="ignore"):
         values = dequantize(blocks, qtype)
@@ -125,6 +135,10 @@ def main() -> None:
     quantise_fixtures(rng)
     scalar_fixtures(rng)
     fp8_fixture(rng)
+    # A stream of its own, so that the files above stay what they were.
+    rng = np.random.default_rng(SEED + 1)
+    for qtype in IQ_F16_FIELDS:
+        dequantise_fixture(rng, qtype)
 
 
 if __name__ == "__main__":
