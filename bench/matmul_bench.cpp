@@ -80,9 +80,11 @@ void packing(benchmark::State& state, DType dtype) {
 }
 
 void register_all() {
-  const DType dtypes[] = {DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,   DType::Q5_1,
-                          DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::Q5_K,   DType::Q6_K,
-                          DType::F32,  DType::F16,  DType::BF16, DType::F8_E4M3};
+  const DType dtypes[] = {DType::Q8_0,    DType::Q4_0,  DType::Q4_1,    DType::Q5_0,   DType::Q5_1,
+                          DType::Q2_K,    DType::Q3_K,  DType::Q4_K,    DType::Q5_K,   DType::Q6_K,
+                          DType::IQ1_S,   DType::IQ1_M, DType::IQ2_XXS, DType::IQ2_XS, DType::IQ2_S,
+                          DType::IQ3_XXS, DType::IQ3_S, DType::IQ4_NL,  DType::IQ4_XS, DType::F32,
+                          DType::F16,     DType::BF16,  DType::F8_E4M3};
   for (DType dtype : dtypes) {
     const std::string name(to_string(dtype));
     for (Precision precision : {Precision::Int8, Precision::F32}) {

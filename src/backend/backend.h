@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/input_sums.h"
 #include "base/ids.h"
 #include "tensor/dtype.h"
 #include "tensor/tensor_view.h"
@@ -62,6 +63,7 @@ struct KvPage : DeviceObject {};
 struct WeightSource {
   TensorView weight;
   std::optional<TensorView> scale_inv;
+  InputSums* inputs = nullptr;  // if not null, gets every product's inputs; outlives the handle
 };
 struct FfnSource {
   WeightSource gate, up, down;
@@ -72,6 +74,7 @@ struct FfnSource {
 struct LatentHeadsSource {
   std::optional<WeightSource> kv_b;
   std::optional<TensorView> k_b, v_b;
+  std::span<InputSums> k_b_inputs, v_b_inputs;  // as WeightSource::inputs, by head; or empty
 };
 struct LatentSizes {
   std::size_t heads = 0;

@@ -39,6 +39,7 @@ nlohmann::ordered_json report_json(const QuantizeReport& report, const std::stri
           {"bytes_before", report.bytes_before},
           {"bytes_after", report.bytes_after},
           {"bits_per_weight", report.bits_per_weight()},
+          {"weighted_tensors", report.weighted},
           {"tensors", std::move(tensors)}};
 }
 
@@ -58,6 +59,9 @@ void print_report(const QuantizeReport& report, const std::string& output) {
   fmt::print("{}: {} (was {}), {:.2f} bits a weight\ntensors: {}\n", output,
              format_bytes(report.bytes_after), format_bytes(report.bytes_before),
              report.bits_per_weight(), types);
+  if (report.weighted > 0) {
+    fmt::print("{} tensors were rounded by the importance matrix\n", report.weighted);
+  }
   if (fallbacks > 0) {
     fmt::print("{} tensors got another type than asked, for instance: {}\n", fallbacks, reason);
   }
@@ -148,6 +152,11 @@ void add_quantize_command(CLI::App& app, Context& context) {
   command->add_flag("--pure", options.pure, "That type for every matrix, no mix");
   command->add_flag("--allow-requantize", options.allow_requantize,
                     "Take a model that is quantised already; it gets worse twice");
+  command
+      ->add_option(
+          "--imatrix", options.imatrix,
+          "Weigh errors by an importance matrix (of fathom eval --imatrix, or llama.cpp's)")
+      ->type_name("FILE");
   command->add_option("--threads", options.threads, "All CPUs if not given")->type_name("N");
   add_json_option(*command, context);
   command->footer("fathom quantize model-bf16.gguf model-q4.gguf --type Q4_K_M");

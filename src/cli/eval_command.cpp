@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "cli/chat_session.h"
 #include "cli/commands.h"
+#include "cli/eval_imatrix.h"
 #include "cli/eval_tasks.h"
 #include "cli/interrupt.h"
 #include "cli/model_loader.h"
@@ -22,7 +23,7 @@ namespace {
 
 struct EvalOptions {
   ModelArguments model;
-  std::string perplexity, tasks;
+  std::string perplexity, tasks, imatrix, text;
   std::size_t window = 512;
   std::size_t limit = 0;
   std::size_t max_tokens = 512;
@@ -288,6 +289,16 @@ void print_score(const char* name, const nlohmann::ordered_json& score, std::siz
 }
 
 void print_result(const nlohmann::ordered_json& result) {
+  if (result.contains("imatrix")) {
+    const auto& i = result["imatrix"];
+    fmt::print("{}: importance of {} weights' columns, from {} tokens in windows of {}\n",
+               i["file"].get<std::string>(), i["weights"].get<std::size_t>(),
+               i["tokens"].get<std::size_t>(), i["window"].get<std::size_t>());
+    const auto unused = i["unused_parts"].get<std::size_t>();
+    if (unused > 0) {
+      fmt::print("{} experts' matrices were never used: a longer text would reach them\n", unused);
+    }
+  }
   if (result.contains("perplexity")) {
     const auto& p = result["perplexity"];
     fmt::print(
@@ -311,8 +322,11 @@ void print_result(const nlohmann::ordered_json& result) {
 }
 
 void eval(const EvalOptions& options, Context& context) {
-  require(!options.perplexity.empty() || !options.tasks.empty(), ErrorCode::InvalidArgument,
-          "nothing to measure: give --perplexity FILE, --tasks FILE, or both");
+  require(!options.perplexity.empty() || !options.tasks.empty() || !options.imatrix.empty(),
+          ErrorCode::InvalidArgument,
+          "nothing to measure: give --perplexity FILE, --tasks FILE, --imatrix FILE, or several");
+  require(options.imatrix.empty() == options.text.empty(), ErrorCode::InvalidArgument,
+          "--imatrix (the file to write) and --text (what to measure it on) need each other");
   std::vector<Task> choices;
   std::vector<Task> exact;
   if (!options.tasks.empty()) {
@@ -320,10 +334,17 @@ void eval(const EvalOptions& options, Context& context) {
       (task.choices.empty() ? exact : choices).push_back(std::move(task));
     }
   }
+  InputStatistics inputs;
   LoadedModel loaded =
-      load_model(options.model, context, TellMemory::No, exact.empty() ? 1 : options.parallel);
+      load_model(options.model, context, TellMemory::No, exact.empty() ? 1 : options.parallel,
+                 options.imatrix.empty() ? nullptr : &inputs);
   nlohmann::ordered_json result{{"model", options.model.model},
                                 {"precision", to_string(loaded.precision)}};
+  if (!options.imatrix.empty()) {
+    result["imatrix"] =
+        measure_importance(loaded, inputs, options.text, options.imatrix, options.window,
+                           options.limit, options.model.kv_dtype(), context);
+  }
   if (!options.perplexity.empty()) result["perplexity"] = perplexity(options, loaded, context);
   if (!options.tasks.empty()) {
     result["tasks"] = nlohmann::ordered_json::array();
@@ -358,6 +379,12 @@ void add_eval_command(CLI::App& app, Context& context) {
       ->add_option("--tasks", options->tasks,
                    "JSONL with \"question\", \"answer\" and, for multiple choice, \"choices\"")
       ->type_name("FILE");
+  command
+      ->add_option("--imatrix", options->imatrix,
+                   "Write an importance matrix for fathom quantize, measured on --text; GGUF, or "
+                   "the older form if the name ends in .dat")
+      ->type_name("FILE");
+  command->add_option("--text", options->text, "A text file for --imatrix")->type_name("FILE");
   command->add_option("--limit", options->limit, "Only so many tasks or windows")->type_name("N");
   command->add_option("--max-tokens", options->max_tokens, "Longest exact answer")
       ->type_name("N")
@@ -370,7 +397,8 @@ void add_eval_command(CLI::App& app, Context& context) {
   add_json_option(*command, context);
   command->footer(
       "fathom eval smollm2:135m --perplexity text.txt\n"
-      "fathom eval smollm2:135m --tasks gsm8k.jsonl --limit 100");
+      "fathom eval smollm2:135m --tasks gsm8k.jsonl --limit 100\n"
+      "fathom eval model-bf16.gguf --imatrix model.imatrix --text text.txt");
   command->callback([options, &context] { eval(*options, context); });
 }
 

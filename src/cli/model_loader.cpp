@@ -120,11 +120,12 @@ void ModelArguments::add_to(CLI::App& command) {
 DType ModelArguments::kv_dtype() const { return kv_type == "f32" ? DType::F32 : DType::BF16; }
 
 LoadedModel load_model(const ModelArguments& arguments, const Context& context, TellMemory tell,
-                       std::size_t sequences) {
+                       std::size_t sequences, InputStatistics* inputs) {
   const std::filesystem::path path = find_model(arguments.model, arguments.pull, context);
   std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(path);
   const ModelConfig config = read_model_config(*checkpoint);
-  const ModelOptions options = model_options(arguments, *checkpoint, context);
+  ModelOptions options = model_options(arguments, *checkpoint, context);
+  options.inputs = inputs;
   const MemoryLimit limit = memory_limit();
   std::size_t tokens = 0;
   const MemoryEstimate estimate =

@@ -61,7 +61,8 @@ enum class TellMemory { No, Total, Parts };
 /// Finds, estimates, loads. Throws Error(ResourceLimit), before anything large is allocated, when
 /// the memory does not suffice: it says what is needed and what there is. `sequences`: how many of
 /// `context` tokens the cache will hold. `tell`: whether a line on stderr says what will be needed.
+/// `inputs`, if not null, is filled by the model's forward passes and outlives it.
 LoadedModel load_model(const ModelArguments& arguments, const Context& context, TellMemory tell,
-                       std::size_t sequences = 1);
+                       std::size_t sequences = 1, InputStatistics* inputs = nullptr);
 
 }  // namespace fathom

@@ -38,8 +38,20 @@ void encode_rows(const TensorJob& job, std::uint64_t begin, std::uint64_t end,
     return;
   }
   if (plan.dtype == DType::F16) check_overflow(plan, scratch);
+  const std::uint64_t parts = std::max<std::size_t>(job.importance.size(), 1);
+  const std::uint64_t rows_a_part = plan.shape.rows() / parts;
+  const std::uint64_t columns = plan.shape.row_elements();
+  const std::size_t bytes_a_row = row_bytes(plan.dtype, columns);
   try {
-    quantise(plan.dtype, scratch, out);
+    for (std::uint64_t from = begin; from < end;) {
+      const std::uint64_t part = from / rows_a_part;
+      const std::uint64_t to = std::min(end, (part + 1) * rows_a_part);
+      quantise(plan.dtype,
+               std::span(scratch).subspan((from - begin) * columns, (to - from) * columns),
+               out.subspan((from - begin) * bytes_a_row, (to - from) * bytes_a_row),
+               job.importance.empty() ? std::span<const float>() : job.importance[part]);
+      from = to;
+    }
   } catch (const Error& error) {
     fail(error.code(), "tensor {}: {}", printable(plan.name), error.what());
   }

@@ -30,6 +30,9 @@ struct TensorJob {
   /// Rows that are best read together (a head, say): chunks are multiples of it.
   std::uint64_t rows_together = 1;
   RowEncoder encoded = {};  // made in plan.dtype
+  /// Error weights of the columns (tensor/quantise.h): none, one list for all rows, or one for each
+  /// of as many equal parts of the rows; an empty list: none for that part.
+  std::vector<std::vector<float>> importance = {};
 };
 
 /// Appends all jobs to the writer, whose plan must be theirs in order. `progress` advances by bytes

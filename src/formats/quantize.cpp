@@ -1,11 +1,13 @@
 #include "formats/quantize.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "formats/encode.h"
 #include "formats/file_text.h"
 #include "formats/gguf_checkpoint.h"
+#include "formats/imatrix.h"
 #include "formats/quantize_mix.h"
 
 namespace fathom {
@@ -51,6 +53,32 @@ GgufMetadata carried_over(const GgufFile& first, const QuantizeMix& mix) {
   return metadata;
 }
 
+/// Types so coarse that rounding without knowing what matters makes nonsense of a model; the peers
+/// refuse the same.
+bool needs_importance(DType dtype) {
+  return dtype == DType::IQ1_S || dtype == DType::IQ1_M || dtype == DType::IQ2_XXS ||
+         dtype == DType::IQ2_XS;
+}
+
+void weigh(TensorJob& job, const ImportanceMatrix* matrix, QuantizeReport& report,
+           const std::filesystem::path& path) {
+  if (!info(job.plan.dtype).quantised) return;
+  const ImportanceMatrix::Entry* entry = matrix ? matrix->find(job.plan.name) : nullptr;
+  if (entry != nullptr) {
+    try {
+      job.importance = entry->of_shape(job.plan.shape);
+    } catch (const Error& error) {
+      fail(error.code(), "{}: tensor {}: {}", path.string(), printable(job.plan.name),
+           error.what());
+    }
+    ++report.weighted;
+  }
+  require(!job.importance.empty() || !needs_importance(job.plan.dtype), ErrorCode::InvalidArgument,
+          "{}: tensor {} as {} needs an importance matrix{}; make one with `fathom eval --imatrix`",
+          path.string(), printable(job.plan.name), to_string(job.plan.dtype),
+          matrix == nullptr ? "" : ", and the one given has no entry for it");
+}
+
 }  // namespace
 
 double QuantizeReport::bits_per_weight() const {
@@ -65,7 +93,10 @@ QuantizeReport quantize_gguf(const std::filesystem::path& input,
                              const std::filesystem::path& output, const QuantizeOptions& options) {
   const QuantizeMix mix(options.type, options.pure);
   const GgufCheckpoint source(input);
-  const MixModel model = mix_model(source);
+  MixModel model = mix_model(source);
+  std::optional<ImportanceMatrix> matrix;
+  if (!options.imatrix.empty()) matrix = ImportanceMatrix::read(options.imatrix);
+  model.has_importance = matrix.has_value();
   QuantizeReport report;
   std::vector<TensorJob> jobs;
   std::vector<TensorPlan> plans;
@@ -89,6 +120,7 @@ QuantizeReport quantize_gguf(const std::filesystem::path& input,
         job.verbatim = view.data;
       } else {
         job.rows = rows_of(view);
+        weigh(job, matrix ? &*matrix : nullptr, report, file.path());
       }
       const std::uint64_t bytes = tensor_bytes(choice.dtype, view.shape);
       report.tensors.push_back(

@@ -18,6 +18,9 @@ struct QuantizeOptions {
   /// Rounding twice is worse than rounding once: an already quantised source is refused unless this
   /// is set. (Q8_0 is taken as good as unrounded.)
   bool allow_requantize = false;
+  /// File with an importance matrix (imatrix.h) to weigh errors by; empty: none. Types under three
+  /// bits (and IQ3_XXS mixes' smallest parts) cannot do without.
+  std::filesystem::path imatrix = {};
   unsigned threads = 0;  // 0: all
   ProgressSink progress = {};
 };
@@ -36,6 +39,7 @@ struct QuantizeReport {
   std::vector<TensorRecord> tensors;
   std::uint64_t bytes_before = 0;  // of all tensors
   std::uint64_t bytes_after = 0;
+  std::size_t weighted = 0;  // tensors that the importance matrix had an entry for
   /// Bits a weight takes on average after.
   double bits_per_weight() const;
 };

@@ -20,7 +20,8 @@ struct MixModel {
   std::uint32_t layers = 0;
   std::uint32_t experts = 0;
   std::uint32_t heads_per_kv_head = 1;
-  bool has_output = true;  // false: token_embd is the output matrix too
+  bool has_output = true;       // false: token_embd is the output matrix too
+  bool has_importance = false;  // errors are weighed by an importance matrix
 };
 
 struct MixChoice {

@@ -142,7 +142,7 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const Checkpoint> checkpoint,
                                    const ModelOptions& options) {
   const ModelConfig config = read_model_config(*checkpoint);
   auto backend = make_backend(options);
-  Weights weights = load_weights(*checkpoint, config, *backend, options.progress);
+  Weights weights = load_weights(*checkpoint, config, *backend, options.progress, options.inputs);
   return std::make_unique<LoadedModel>(std::move(checkpoint), config, std::move(backend),
                                        std::move(weights));
 }

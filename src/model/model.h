@@ -11,6 +11,7 @@
 #include "config/model_config.h"
 #include "formats/checkpoint.h"
 #include "model/batch.h"
+#include "model/input_statistics.h"
 #include "model/kv_cache.h"
 #include "model/observer.h"
 
@@ -26,6 +27,7 @@ struct ModelOptions {
   ActivationPrecision precision = ActivationPrecision::Fast;
   unsigned threads = 0;  // 0: all CPUs
   ProgressSink progress;
+  InputStatistics* inputs = nullptr;  // to be filled by forward passes; outlives the model
 };
 
 /// What a model will need, told before anything large is allocated. Bytes.

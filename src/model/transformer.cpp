@@ -168,6 +168,10 @@ void Transformer::attend_latent(const LayerWeights& w, std::size_t layer, const 
   }
   const Columns latent = columns(*kv_a_, 0, rank);
   backend_->rms_norm(latent, *w.kv_a_layernorm, kLatentEpsilon, latent);
+  if (w.kv_b_inputs != nullptr) {
+    // Absorbed, kv_b never meets these; unabsorbed, they are what it is multiplied by.
+    w.kv_b_inputs->add(backend_->read(*kv_a_).data(), kv_a_->width, kv_a_->rows);
+  }
 
   backend_->rotate(rope_, *rotations_, heads(*q_, n_heads, nope + rope, nope, rope));
   backend_->rotate(rope_, *rotations_, columns(*kv_a_, rank, rope));

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "formats/gguf_names.h"
 
 namespace fathom {
 namespace {
@@ -17,8 +18,8 @@ namespace {
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-         Progress* progress)
-      : file_(checkpoint), c_(config), backend_(backend), progress_(progress) {}
+         Progress* progress, InputStatistics* inputs = nullptr)
+      : file_(checkpoint), c_(config), backend_(backend), progress_(progress), inputs_(inputs) {}
 
   Weights load();
   const WeightBytes& bytes() const { return bytes_; }
@@ -30,7 +31,7 @@ class Loader {
   LayerWeights load_layer(Size layer);
   void load_grouped_attention(const std::string& attention, LayerWeights& w);
   void load_latent_attention(const std::string& attention, LayerWeights& w);
-  std::unique_ptr<LatentHeads> load_latent_heads(const std::string& attention);
+  std::unique_ptr<LatentHeads> load_latent_heads(const std::string& attention, LayerWeights& w);
   void load_moe(const std::string& mlp, LayerWeights& w);
 
   std::unique_ptr<Matrix> matrix(const std::string& name, Size out, Size in,
@@ -42,6 +43,8 @@ class Loader {
   /// The tensor, with its FP8 scales if it has them; checked and noted.
   WeightSource source(const std::string& name, Size out, Size in);
   TensorView view(const std::string& name, std::initializer_list<Size> shape);
+  /// Room for the statistics of a weight of `parts` matrices; none if nobody asked.
+  std::span<InputSums> inputs_of(const std::string& name, Size parts, Size in);
   void count(const WeightSource& weight, Rounding rounding);
   /// After packing: pages of the file whose bytes were copied need not stay in memory.
   void release(const WeightSource& weight);
@@ -50,6 +53,7 @@ class Loader {
   const ModelConfig& c_;
   Backend& backend_;
   Progress* progress_;
+  InputStatistics* inputs_;
   WeightBytes bytes_;
   std::set<std::string, std::less<>> visited_;
 };
@@ -86,8 +90,25 @@ TensorView Loader::view(const std::string& name, std::initializer_list<Size> sha
   return tensor;
 }
 
+std::span<InputSums> Loader::inputs_of(const std::string& name, Size parts, Size in) {
+  if (inputs_ == nullptr || !packing()) return {};
+  std::vector<InputSums>& sums = (*inputs_)[name];
+  if (sums.empty()) {  // pointers into it are handed out: it never grows again
+    sums.resize(static_cast<std::size_t>(parts));
+    for (InputSums& part : sums) part.squares.resize(static_cast<std::size_t>(in));
+  }
+  return sums;
+}
+
 WeightSource Loader::source(const std::string& name, Size out, Size in) {
-  WeightSource weight{view(name, {out, in}), std::nullopt};
+  WeightSource weight{view(name, {out, in}), std::nullopt, nullptr};
+  if (const auto expert = stack_of_expert(name)) {
+    const auto sums = inputs_of(expert->stack, c_.moe.n_routed_experts, in);
+    if (!sums.empty()) weight.inputs = &sums[expert->expert];
+  } else {
+    const auto sums = inputs_of(name, 1, in);
+    if (!sums.empty()) weight.inputs = sums.data();
+  }
   if (weight.weight.dtype == DType::F8_E4M3) {
     constexpr Size kBlock = 128;
     const std::string scales = name + "_scale_inv";
@@ -165,12 +186,13 @@ void Loader::load_latent_attention(const std::string& attention, LayerWeights& w
   w.kv_a_proj_with_mqa = matrix(attention + "kv_a_proj_with_mqa.weight",
                                 c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size);
   w.kv_a_layernorm = vector(attention + "kv_a_layernorm.weight", c_.kv_lora_rank);
-  w.kv_b = load_latent_heads(attention);
+  w.kv_b = load_latent_heads(attention, w);
   w.o_proj =
       matrix(attention + "o_proj.weight", c_.hidden_size, c_.num_attention_heads * c_.v_head_dim);
 }
 
-std::unique_ptr<LatentHeads> Loader::load_latent_heads(const std::string& attention) {
+std::unique_ptr<LatentHeads> Loader::load_latent_heads(const std::string& attention,
+                                                       LayerWeights& w) {
   const auto size = [](Size s) { return static_cast<std::size_t>(s); };
   const LatentSizes sizes{size(c_.num_attention_heads), size(c_.kv_lora_rank),
                           size(c_.qk_nope_head_dim), size(c_.qk_rope_head_dim),
@@ -187,11 +209,14 @@ std::unique_ptr<LatentHeads> Loader::load_latent_heads(const std::string& attent
     };
     latent.k_b = either_rank(k_name, c_.kv_lora_rank, c_.qk_nope_head_dim);
     latent.v_b = either_rank(v_name, c_.v_head_dim, c_.kv_lora_rank);
+    latent.k_b_inputs = inputs_of(k_name, heads, c_.qk_nope_head_dim);
+    latent.v_b_inputs = inputs_of(v_name, heads, c_.kv_lora_rank);
     visited_.insert(attention + "kv_b_proj.weight");
   } else {
     latent.kv_b =
         source(attention + "kv_b_proj.weight",
                c_.num_attention_heads * (c_.qk_nope_head_dim + c_.v_head_dim), c_.kv_lora_rank);
+    w.kv_b_inputs = latent.kv_b->inputs;
     bytes_.packed += backend_.packed_bytes(latent, sizes);
   }
   return packing() ? backend_.pack_latent_heads(latent, sizes) : nullptr;
@@ -304,10 +329,10 @@ WeightBytes check_weights(const Checkpoint& checkpoint, const ModelConfig& confi
 }
 
 Weights load_weights(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                     const ProgressSink& progress) {
+                     const ProgressSink& progress, InputStatistics* inputs) {
   check_weights(checkpoint, config, backend);
   Progress packing(progress, "packing weights", checkpoint.weight_bytes());
-  Weights weights = Loader(checkpoint, config, backend, &packing).load();
+  Weights weights = Loader(checkpoint, config, backend, &packing, inputs).load();
   checkpoint.verify_unchanged();
   return weights;
 }

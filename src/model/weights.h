@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "config/model_config.h"
 #include "formats/checkpoint.h"
+#include "model/input_statistics.h"
 
 namespace fathom {
 
@@ -32,6 +33,7 @@ struct LayerWeights {
   std::unique_ptr<Matrix> kv_a_proj_with_mqa;  // [kv_lora_rank + qk_rope_head_dim, hidden_size]
   std::unique_ptr<Vector> kv_a_layernorm;      // [kv_lora_rank]
   std::unique_ptr<LatentHeads> kv_b;
+  InputSums* kv_b_inputs = nullptr;  // gets the latent vectors; null: nobody asked
 
   std::unique_ptr<Matrix> o_proj;  // [hidden_size, heads * (head_dim or v_head_dim)]
 
@@ -61,8 +63,9 @@ struct WeightBytes {
 WeightBytes check_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                           Backend& backend);
 
-/// check_weights(), then packs all of them. Fails if the checkpoint changed meanwhile.
+/// check_weights(), then packs all of them. Fails if the checkpoint changed meanwhile. `inputs`, if
+/// not null, outlives the weights.
 Weights load_weights(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                     const ProgressSink& progress);
+                     const ProgressSink& progress, InputStatistics* inputs = nullptr);
 
 }  // namespace fathom

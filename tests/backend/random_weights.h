@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstring>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <vector>
 
@@ -53,6 +54,31 @@ inline std::vector<float> random_floats(std::size_t count, unsigned seed, float 
   return out;
 }
 
+/// Sets every F16 scale and minimum of quantised blocks to what next() gives.
+template <typename Next>
+void set_scales(DType dtype, std::span<std::byte> bytes, Next next) {
+  const std::size_t block = info(dtype).block_bytes;
+  const bool two = dtype == DType::Q4_1 || dtype == DType::Q5_1 || dtype == DType::Q2_K ||
+                   dtype == DType::Q4_K || dtype == DType::Q5_K;
+  const std::size_t offset = dtype == DType::Q2_K   ? offsetof(BlockQ2_K, d)
+                             : dtype == DType::Q3_K ? offsetof(BlockQ3_K, d)
+                             : dtype == DType::Q6_K ? offsetof(BlockQ6_K, d)
+                                                    : 0;
+  for (std::size_t at = 0; at < bytes.size(); at += block) {
+    std::byte* to = bytes.data() + at + offset;
+    std::uint16_t halves[] = {next(), 0};
+    if (two) halves[1] = next();
+    if (dtype == DType::IQ1_M) {  // a nibble on top of each of four words
+      for (unsigned k = 0; k < 4; ++k) {
+        std::byte& byte = to[offsetof(BlockIQ1_M, scales) + 2 * k + 1];
+        byte = (byte & std::byte{15}) | static_cast<std::byte>((halves[0] >> (4 * k) & 15) << 4);
+      }
+    } else {
+      std::memcpy(to, halves, two ? 4 : 2);
+    }
+  }
+}
+
 /// Fills `bytes` with blocks of any codes and scales of either sign, all finite.
 inline void fill_random(DType dtype, std::byte* bytes, std::size_t elements, unsigned seed) {
   std::mt19937 random(seed);
@@ -82,30 +108,7 @@ inline void fill_random(DType dtype, std::byte* bytes, std::size_t elements, uns
       break;
   }
   for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(random());
-  const auto set_halves = [&](std::size_t offset, std::size_t count) {
-    const std::size_t block = info(dtype).block_bytes;
-    for (std::size_t at = 0; at < size; at += block) {
-      for (std::size_t i = 0; i < count; ++i) {
-        const std::uint16_t half = f32_to_f16(0.02F * normal(random));
-        std::memcpy(bytes + at + offset + 2 * i, &half, 2);
-      }
-    }
-  };
-  switch (dtype) {
-    case DType::Q4_1:
-    case DType::Q5_1:
-    case DType::Q4_K:
-    case DType::Q5_K:
-      return set_halves(0, 2);
-    case DType::Q2_K:
-      return set_halves(offsetof(BlockQ2_K, d), 2);
-    case DType::Q3_K:
-      return set_halves(offsetof(BlockQ3_K, d), 1);
-    case DType::Q6_K:
-      return set_halves(offsetof(BlockQ6_K, d), 1);
-    default:
-      return set_halves(0, 1);
-  }
+  set_scales(dtype, {bytes, size}, [&] { return f32_to_f16(0.02F * normal(random)); });
 }
 
 /// A random matrix whose bytes end at a guard page.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/pack.h"
 #include "base/error.h"
 #include "tensor/quantise.h"
 
@@ -29,9 +30,9 @@ TensorView flattened(const TensorView& view) {
 
 /// Bytes that PackedMatrix copies of a weight: quantised ones, in groups of 16 rows.
 std::uint64_t copied_bytes(DType dtype, std::uint64_t rows, std::uint64_t columns) {
-  constexpr std::uint64_t kGroupRows = 16;
-  if (!info(dtype).quantised) return 0;
-  return tensor_bytes(dtype, {(rows + kGroupRows - 1) / kGroupRows * kGroupRows, columns});
+  const PackedFormat format = packed_format(dtype);
+  if (format.bits == 0) return 0;
+  return (rows + kGroupRows - 1) / kGroupRows * packed_group_bytes(format, columns);
 }
 
 /// Rows [begin, begin + rows) of a rank-2 tensor, each of `size` elements, as [size, rows].
@@ -86,7 +87,9 @@ TensorView WeightPacker::without_scales(const WeightSource& source, Storage& sto
 
 PackedMatrix WeightPacker::pack(const WeightSource& source, Precision precision,
                                 Storage& storage) const {
-  return pack_stored(without_scales(source, storage), precision, storage);
+  PackedMatrix packed = pack_stored(without_scales(source, storage), precision, storage);
+  packed.watch(source.inputs);
+  return packed;
 }
 
 PackedMatrix WeightPacker::pack_stored(const TensorView& view, Precision precision,
@@ -130,6 +133,8 @@ std::unique_ptr<CpuLatentHeads> WeightPacker::pack(const LatentHeadsSource& sour
           flattened(*source.k_b).rows(h * rank, (h + 1) * rank), precision_, level_, pool_));
       latent->v_b.push_back(PackedMatrix::pack(
           flattened(*source.v_b).rows(h * v_dim, (h + 1) * v_dim), precision_, level_, pool_));
+      if (!source.k_b_inputs.empty()) latent->k_b.back().watch(&source.k_b_inputs[h]);
+      if (!source.v_b_inputs.empty()) latent->v_b.back().watch(&source.v_b_inputs[h]);
     }
   }
   return latent;

@@ -46,6 +46,7 @@ PackedMatrix PackedMatrix::pack(const TensorView& weight, Precision precision, C
 std::size_t PackedMatrix::out_features() const { return impl_ ? impl_->out_features : 0; }
 std::size_t PackedMatrix::in_features() const { return impl_ ? impl_->in_features : 0; }
 std::size_t PackedMatrix::owned_bytes() const { return impl_ ? impl_->owned.size() : 0; }
+void PackedMatrix::watch(InputSums* inputs) { impl_->inputs = inputs; }
 const char* PackedMatrix::kernel_name() const { return impl_ ? impl_->table->name : "none"; }
 
 const MatmulTable& matmul_table(CpuLevel level) {

@@ -16,6 +16,10 @@
 #include "base/thread_pool.h"
 #include "tensor/tensor_view.h"
 
+namespace fathom {
+struct InputSums;
+}
+
 namespace fathom::cpu {
 
 enum class Precision { F32, Int8, Int8Pair };
@@ -40,6 +44,8 @@ class PackedMatrix {
   std::size_t in_features() const;
   /// Bytes owned (0 when it views the mapping).
   std::size_t owned_bytes() const;
+  /// Every product's input rows are handed to it first; null: none.
+  void watch(InputSums* inputs);
   /// The instruction set whose kernels multiply by it: "scalar", "avx2" or "avx512".
   const char* kernel_name() const;
 

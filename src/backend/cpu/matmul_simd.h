@@ -13,6 +13,7 @@
 
 #include "backend/cpu/dot_simd.h"
 #include "backend/cpu/kernel_trace.h"
+#include "backend/cpu/lattice_simd.h"
 #include "backend/cpu/matmul_table.h"
 #include "backend/cpu/pack_simd.h"
 #include "backend/cpu/packed_layout.h"
@@ -43,6 +44,23 @@ struct MatmulKernels {
       return S::right(x, -N);
     } else {
       return x;
+    }
+  }
+
+  /// Codes of sub-tile s of a tile, for the rows from `row` on.
+  template <DType D>
+  static void tile_codes(const std::byte* tile, int s, int row, I* w) {
+    if constexpr (is_lattice(D)) {
+      LatticeKernels<S>::template codes<D>(tile, s, row, w);
+    } else {
+      constexpr PackedFormat f = packed_format(D);
+      constexpr std::size_t header_bytes = f.header_bytes;
+      constexpr std::size_t sub_bytes = f.sub_bytes();
+      codes<static_cast<int>(sub_bytes / 64)>(
+          tile + header_bytes + static_cast<std::size_t>(s) * sub_bytes + 4 * row, w);
+      if constexpr (D == DType::IQ4_NL || D == DType::IQ4_XS) {
+        for (int j = 0; j < 8; ++j) w[j] = S::lookup(kIq4Codes.data(), w[j]);
+      }
     }
   }
 
@@ -102,10 +120,19 @@ struct MatmulKernels {
   /// where 16 features share one. Rounded as tensor/dequantise.cpp rounds them.
   template <DType D>
   static void scales(const std::byte* tile, int s, int row, F* scale, F* min) {
-    const F d = S::half(tile + 2 * row);
+    [[maybe_unused]] const F d = S::half(tile + 2 * row);
     [[maybe_unused]] const auto u8 = [&](int at) { return S::bytes(tile + at + row); };
     [[maybe_unused]] const auto negative = [](F x) { return S::sub(S::zero(), x); };
-    if constexpr (D == DType::Q8_0 || D == DType::Q4_0 || D == DType::Q5_0) {
+    if constexpr (is_lattice(D)) {
+      LatticeKernels<S>::template scales<D>(tile, s, row, scale);
+    } else if constexpr (D == DType::IQ4_XS) {
+      const I low = S::right(u8(32 + 16 * (s / 2)), 4 * (s % 2));
+      const I high = S::right(u8(96 + 16 * (s / 4)), 2 * (s % 4));
+      const I six = S::bit_or(S::bit_and(low, S::all_words(15)),
+                              S::left(S::bit_and(high, S::all_words(3)), 4));
+      scale[0] = S::mul(d, S::to_float(S::sub_words(six, S::all_words(32))));
+    } else if constexpr (D == DType::Q8_0 || D == DType::Q4_0 || D == DType::Q5_0 ||
+                         D == DType::IQ4_NL) {
       scale[0] = d;
     } else if constexpr (D == DType::Q4_1 || D == DType::Q5_1) {
       scale[0] = d;
@@ -155,8 +182,6 @@ struct MatmulKernels {
     constexpr PackedFormat f = packed_format(D);
     constexpr int subs = static_cast<int>(f.tile_subs());
     constexpr std::size_t tile_bytes = f.tile_bytes();
-    constexpr std::size_t header_bytes = f.header_bytes;
-    constexpr std::size_t sub_bytes = f.sub_bytes();
     F acc[R][kParts];
     for (int r = 0; r < R; ++r) {
       for (int part = 0; part < kParts; ++part) acc[r][part] = S::zero();
@@ -174,7 +199,7 @@ struct MatmulKernels {
             I w[8];
             F scale[2] = {};
             F min[2] = {};
-            codes<f.bits>(at + header_bytes + s * sub_bytes + 4 * L * part, w);
+            tile_codes<D>(at, s, L * part, w);
             scales<D>(at, s, L * part, scale, min);
             F& sum = acc[r][part];
             if constexpr (f.sub == 32) {
@@ -211,8 +236,6 @@ struct MatmulKernels {
     constexpr PackedFormat f = packed_format(D);
     constexpr std::size_t tile_subs = f.tile_subs();
     constexpr std::size_t tile_bytes = f.tile_bytes();
-    constexpr std::size_t header_bytes = f.header_bytes;
-    constexpr std::size_t sub_bytes = f.sub_bytes();
     constexpr int per_sub = 32 / f.sub;
     for (std::size_t b = 0; b < subs; ++b) {
       const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
@@ -221,7 +244,7 @@ struct MatmulKernels {
         I w[8];
         F scale[2] = {};
         F min[2] = {};
-        codes<f.bits>(at + header_bytes + s * sub_bytes + 4 * L * part, w);
+        tile_codes<D>(at, s, L * part, w);
         scales<D>(at, s, L * part, scale, min);
         for (int j = 0; j < 8; ++j) S::store_words(tile->codes[8 * b + j] + 4 * L * part, w[j]);
         for (int i = 0; i < per_sub; ++i) {
@@ -238,8 +261,6 @@ struct MatmulKernels {
     constexpr PackedFormat f = packed_format(D);
     constexpr std::size_t tile_subs = f.tile_subs();
     constexpr std::size_t tile_bytes = f.tile_bytes();
-    constexpr std::size_t header_bytes = f.header_bytes;
-    constexpr std::size_t sub_bytes = f.sub_bytes();
     const I byte = S::all_words(255);
     const I zero = S::all_words(f.zero);
     for (std::size_t b = 0; b < subs; ++b) {
@@ -249,7 +270,7 @@ struct MatmulKernels {
         I w[8];
         F scale[2] = {};
         F min[2] = {};
-        codes<f.bits>(at + header_bytes + s * sub_bytes + 4 * L * part, w);
+        tile_codes<D>(at, s, L * part, w);
         scales<D>(at, s, L * part, scale, min);
         for (int j = 0; j < 8; ++j) {
           const int half = f.sub == 16 ? j / 4 : 0;
@@ -478,7 +499,8 @@ struct MatmulKernels {
     MatmulTable t{};
     t.name = S::kName;
     set_formats<BlockQ8_0, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ2_K, BlockQ3_K,
-                BlockQ4_K, BlockQ5_K, BlockQ6_K>(t);
+                BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockIQ1_S, BlockIQ1_M, BlockIQ2_XXS, BlockIQ2_XS,
+                BlockIQ2_S, BlockIQ3_XXS, BlockIQ3_S, BlockIQ4_NL, BlockIQ4_XS>(t);
     t.multiply_f32 = &multiply_f32;
     t.dot_rows[static_cast<std::size_t>(DType::F32)] =
         &DotKernels<S>::template dot_rows<DType::F32>;

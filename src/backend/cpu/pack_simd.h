@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backend/cpu/lattice_simd.h"
+#include "backend/cpu/pack_lattice.h"
 #include "backend/cpu/packed_layout.h"
 #include "tensor/blocks.h"
 
@@ -103,6 +105,15 @@ struct PackKernels {
     }
   }
 
+  static void spread(const BlockIQ4_NL& block, std::uint8_t* q) { spread_nibbles(block, q); }
+  static void spread(const BlockIQ4_XS& block, std::uint8_t* q) {
+    for (std::size_t i = 0; i < 128; ++i) {
+      std::uint8_t* to = q + i / 16 * 32 + i % 16;
+      to[0] = block.q[i] & 15;
+      to[16] = static_cast<std::uint8_t>(block.q[i] >> 4);
+    }
+  }
+
   static void spread(const BlockQ6_K& block, std::uint8_t* q) {
     for (std::size_t run = 0; run < 8; ++run) {
       const std::uint8_t* low = block.ql + 64 * (run / 4) + 32 * (run % 2);
@@ -155,6 +166,13 @@ struct PackKernels {
       for (std::size_t s = 0; s < 16; ++s) {
         tile[32 + 16 * s + row] = static_cast<std::byte>(block.scales[s]);
       }
+    } else if constexpr (Block::kType == DType::IQ4_XS) {
+      for (std::size_t k = 0; k < 4; ++k) {
+        tile[32 + 16 * k + row] = static_cast<std::byte>(block.scales_l[k]);
+      }
+      for (std::size_t k = 0; k < 2; ++k) {
+        tile[96 + 16 * k + row] = static_cast<std::byte>(block.scales_h >> (8 * k));
+      }
     }
   }
 
@@ -204,7 +222,8 @@ struct PackKernels {
     constexpr std::size_t tile_bytes = format.tile_bytes();
     constexpr std::size_t tile_subs = format.tile_subs();
     constexpr std::size_t sub_bytes = format.sub_bytes();
-    static_assert(tile_bytes == kGroupRows * sizeof(Block));
+    static_assert(tile_bytes <= kGroupRows * sizeof(Block) ||
+                  (is_lattice(Block::kType) && 10 * tile_bytes < 11 * kGroupRows * sizeof(Block)));
     const std::size_t tiles = features / format.tile_features;
     // Header bits are gathered with |=, and absent rows must read as zeros.
     std::memset(group, 0, tiles * tile_bytes);
@@ -212,11 +231,16 @@ struct PackKernels {
       const auto* blocks = reinterpret_cast<const Block*>(rows + row * row_bytes);
       for (std::size_t tile = 0; tile < tiles; ++tile) {
         std::byte* to = group + tile * tile_bytes;
-        std::uint8_t q[format.tile_features];
-        spread(blocks[tile], q);
-        put_scales(blocks[tile], to, row);
-        for (std::size_t s = 0; s < tile_subs; ++s) {
-          put_codes<format.bits>(q + 32 * s, to + format.header_bytes + s * sub_bytes, row);
+        if constexpr (is_lattice(Block::kType)) {
+          PackLattice<S>::put(blocks[tile], to, row);
+        } else {
+          std::uint8_t q[format.tile_features];
+          spread(blocks[tile], q);
+          put_scales(blocks[tile], to, row);
+          for (std::size_t s = 0; s < tile_subs; ++s) {
+            put_codes<static_cast<int>(sub_bytes / 64)>(
+                q + 32 * s, to + format.header_bytes + s * sub_bytes, row);
+          }
         }
       }
     }

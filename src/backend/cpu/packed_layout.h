@@ -23,6 +23,25 @@
 //   Q3_K        the same with the two scales (+32) of a sub-tile in the place of scale and min
 //   Q2_K        scales[16][16] as in the file: scale | min << 4 of 16 features
 //   Q6_K        scales[16][16], signed
+// IQ4_NL has Q4_0's form and IQ4_XS
+//   lo[4][16]: low nibbles of the scales of sub-tiles 2 * k and 2 * k + 1; hi[2][16]: their upper
+//   two bits, those of sub-tile s at bit 2 * (s % 4) of hi[s / 4]
+// Their nibbles name one of 16 values, which a table turns into codes of 8 bits.
+//
+// The lattice types keep ranks (tensor/lattices.h), and tables hold the codes of each point. A
+// sub-tile is ranks[4 octets or 8 quads][16], the low eight bits, then, but for IQ1, a plane of 1
+// bit with the signs: all eight of an octet, so that IQ2_XXS, IQ2_XS and IQ3_XXS, which store
+// seven, grow by 4 to 6 %. Headers after d[16]:
+//   IQ2_XXS, IQ3_XXS  scales[4][16]: nibbles as in IQ4_XS's lo
+//   IQ3_S             the same, then high[8][16]: bit q is the ninth bit of quad q's rank
+//   IQ2_XS            scales[8][16]: nibbles of the first and the second 16 features; high[4][16]:
+//                     the ninth bits of four octets, sub-tile s in nibble s % 2 of high[s / 2]
+//   IQ2_S             scales[8][16] as before; high[8][16]: two bits an octet
+//   IQ1_S             a[8][16]: 3 upper bits of octet 0's and 1's ranks, the scale's lower two
+//   bits;
+//                     b[8][16]: the same of octets 2 and 3, the scale's third bit, the minus
+//   IQ1_M             scales[8][16] as before (grows by 4 %); a[8][16], b[8][16]: of two octets, in
+//                     nibbles, 3 upper bits and the minus
 //
 // Every weight is x = scale * (q - zero) + min, with scale and min shared by `sub` features.
 #pragma once
@@ -52,8 +71,11 @@ struct PackedFormat {
   bool min = false;  // has minimums
   std::size_t tile_features = 0;
   std::size_t header_bytes = 0;
+  std::size_t stored_bytes = 0;  // of a sub-tile, where its planes do not hold the codes themselves
 
-  constexpr std::size_t sub_bytes() const { return 64 * static_cast<std::size_t>(bits); }
+  constexpr std::size_t sub_bytes() const {
+    return stored_bytes != 0 ? stored_bytes : 64 * static_cast<std::size_t>(bits);
+  }
   constexpr std::size_t tile_subs() const { return tile_features / kSubTile; }
   constexpr std::size_t tile_bytes() const { return header_bytes + tile_subs() * sub_bytes(); }
 };
@@ -80,6 +102,24 @@ constexpr PackedFormat packed_format(DType dtype) {
       return {5, 0, 32, true, 256, 64 + 192};
     case DType::Q6_K:
       return {6, 32, 16, false, 256, 32 + 256};
+    case DType::IQ4_NL:
+      return {8, 128, 32, false, 32, 32, 256};
+    case DType::IQ4_XS:
+      return {8, 128, 32, false, 256, 32 + 96, 256};
+    case DType::IQ3_XXS:
+      return {7, 64, 32, false, 256, 32 + 64, 128 + 64};
+    case DType::IQ3_S:
+      return {5, 16, 32, false, 256, 32 + 64 + 128, 128 + 64};
+    case DType::IQ2_XXS:
+      return {7, 64, 32, false, 256, 32 + 64, 64 + 64};
+    case DType::IQ2_XS:
+      return {7, 64, 16, false, 256, 32 + 128 + 64, 64 + 64};
+    case DType::IQ2_S:
+      return {7, 64, 16, false, 256, 32 + 128 + 128, 64 + 64};
+    case DType::IQ1_S:
+      return {5, 16, 32, false, 256, 32 + 256, 64};
+    case DType::IQ1_M:
+      return {5, 16, 16, false, 256, 32 + 128 + 256, 64};
     default:
       return {};
   }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "backend/input_sums.h"
 #include "base/checked.h"
 
 namespace fathom::cpu {
@@ -259,6 +260,10 @@ void prepare(ThreadPool& pool, const MatmulTable& table, std::span<Activations> 
 }
 
 void run(ThreadPool& pool, std::span<const Job> jobs) {
+  for (const Job& job : jobs) {
+    if (job.weight->inputs == nullptr) continue;
+    job.weight->inputs->add(job.x->x, job.x->x_stride, job.x->tokens);
+  }
   // Wide units read more streams side by side; narrow ones even out the threads' loads.
   std::size_t unit = kUnitGroups;
   std::size_t items = 0;

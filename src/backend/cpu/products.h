@@ -22,6 +22,7 @@ struct PackedMatrix::Impl {
   const std::byte* data = nullptr;  // packed groups, or rows
   std::size_t stride = 0;           // bytes of a group or a row
   WeightBuffer owned;
+  InputSums* inputs = nullptr;  // gets the inputs of every product, if not null
 
   bool packed() const { return format.bits != 0; }
 };

@@ -131,6 +131,41 @@ struct Avx2 {
     _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packs_epi16(words16, words16));
   }
 
+  /// Of each byte's low four bits (the rest being zero), that byte of the table.
+  static I lookup(const std::uint8_t* table, I w) {
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(sixteen), w);
+  }
+  /// table[ranks]. Plain loads: gathers are slow on much of what has AVX2 and no AVX-512, and on
+  /// Intel's since Downfall.
+  static I quads(const std::uint32_t* table, I ranks) {
+    alignas(32) std::uint32_t r[8];
+    store_words(r, ranks);
+    const auto at = [&](int i) { return static_cast<int>(table[r[i]]); };
+    return _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+  }
+  /// The first and the second four bytes of table[ranks].
+  static void octets(const std::uint64_t* table, I ranks, I& first, I& second) {
+    alignas(32) std::uint32_t r[8];
+    store_words(r, ranks);
+    const auto at = [&](int i) { return static_cast<std::int64_t>(table[r[i]]); };
+    const F a = _mm256_castsi256_ps(_mm256_setr_epi64x(at(0), at(1), at(4), at(5)));
+    const F b = _mm256_castsi256_ps(_mm256_setr_epi64x(at(2), at(3), at(6), at(7)));
+    first = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+    second = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xDD));
+  }
+  /// Bytes of w become Sum - w where bit j of the same byte of `signs` is set.
+  template <int Sum>
+  static I mirror(I w, I signs, int j) {
+    const I mirrored = _mm256_sub_epi8(_mm256_set1_epi8(static_cast<char>(Sum)), w);
+    return _mm256_blendv_epi8(w, mirrored, left(signs, 7 - j));
+  }
+  /// w - amount in the lanes whose `flags` have that bit, byte by byte without borrows.
+  static I subtract_where(I w, I flags, std::uint32_t bit, I amount) {
+    const I set = _mm256_cmpeq_epi32(bit_and(flags, all_words(bit)), all_words(bit));
+    return _mm256_sub_epi32(w, bit_and(set, amount));
+  }
+
   template <int Zero, int First, int N>
   static I offset(const ActivationRecord& x, int b) {
     if constexpr (Zero == 0) {
@@ -154,7 +189,8 @@ struct Avx2 {
   template <int Bits>
   static constexpr int kDepth = Bits <= 4   ? 8
                                 : Bits == 5 ? 4
-                                            : 2;
+                                : Bits == 6 ? 2
+                                            : 1;
 
   /// Codes of 8 bits would overflow: they are made signed again (hence need no offset), and their
   /// sign is moved to the activation.

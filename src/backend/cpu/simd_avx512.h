@@ -135,6 +135,36 @@ struct Avx512 {
     _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
   }
 
+  /// Of each byte's low four bits (the rest being zero), that byte of the table.
+  static I lookup(const std::uint8_t* table, I w) {
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(sixteen), w);
+  }
+  /// table[ranks]
+  static I quads(const std::uint32_t* table, I ranks) {
+    return _mm512_i32gather_epi32(ranks, table, 4);
+  }
+  /// The first and the second four bytes of table[ranks].
+  static void octets(const std::uint64_t* table, I ranks, I& first, I& second) {
+    const I a = _mm512_i32gather_epi64(_mm512_castsi512_si256(ranks), table, 8);
+    const I b = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(ranks, 1), table, 8);
+    const I even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const I odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    first = _mm512_permutex2var_epi32(a, even, b);
+    second = _mm512_permutex2var_epi32(a, odd, b);
+  }
+  /// Bytes of w become Sum - w where bit j of the same byte of `signs` is set.
+  template <int Sum>
+  static I mirror(I w, I signs, int j) {
+    const __mmask64 negative =
+        _mm512_test_epi8_mask(signs, _mm512_set1_epi8(static_cast<char>(1U << j)));
+    return _mm512_mask_sub_epi8(w, negative, _mm512_set1_epi8(static_cast<char>(Sum)), w);
+  }
+  /// w - amount in the lanes whose `flags` have that bit, byte by byte without borrows.
+  static I subtract_where(I w, I flags, std::uint32_t bit, I amount) {
+    return _mm512_mask_sub_epi32(w, _mm512_test_epi32_mask(flags, all_words(bit)), w, amount);
+  }
+
   /// -zero times the sum of the activations whose codes First..First+N are about to be added.
   template <int Zero, int First, int N>
   static I offset(const ActivationRecord& x, int b) {

@@ -85,6 +85,33 @@ struct Scalar {
     std::memcpy(p, &low, 1);
   }
 
+  /// Of each byte's low four bits, that byte of the table.
+  static I lookup(const std::uint8_t* table, I w) {
+    I out = 0;
+    for (int i = 0; i < 32; i += 8) out |= static_cast<I>(table[w >> i & 15U]) << i;
+    return out;
+  }
+  /// table[ranks], and its two halves for tables of eight bytes an entry.
+  static I quads(const std::uint32_t* table, I ranks) { return table[ranks]; }
+  static void octets(const std::uint64_t* table, I ranks, I& first, I& second) {
+    first = static_cast<I>(table[ranks]);
+    second = static_cast<I>(table[ranks] >> 32);
+  }
+  /// Bytes of w become Sum - w where bit j of the same byte of `signs` is set.
+  template <int Sum>
+  static I mirror(I w, I signs, int j) {
+    I out = 0;
+    for (int i = 0; i < 32; i += 8) {
+      const I code = w >> i & 255U;
+      out |= ((signs >> (i + j) & 1U) != 0 ? Sum - code : code) << i;
+    }
+    return out;
+  }
+  /// w - amount in the lanes whose `flags` have that bit, byte by byte without borrows.
+  static I subtract_where(I w, I flags, std::uint32_t bit, I amount) {
+    return (flags & bit) != 0 ? w - amount : w;
+  }
+
   template <int Zero, int First, int N>
   static int dot_word(I w, const ActivationRecord& x, int b, int j) {
     int sum = 0;
