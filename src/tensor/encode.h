@@ -66,5 +66,14 @@ void block(const float* x, const float* importance, BlockQ3_K& out);
 void block(const float* x, const float* importance, BlockQ4_K& out);
 void block(const float* x, const float* importance, BlockQ5_K& out);
 void block(const float* x, const float* importance, BlockQ6_K& out);
+void block(const float* x, const float* importance, BlockIQ1_S& out);
+void block(const float* x, const float* importance, BlockIQ1_M& out);
+void block(const float* x, const float* importance, BlockIQ2_XXS& out);
+void block(const float* x, const float* importance, BlockIQ2_XS& out);
+void block(const float* x, const float* importance, BlockIQ2_S& out);
+void block(const float* x, const float* importance, BlockIQ3_XXS& out);
+void block(const float* x, const float* importance, BlockIQ3_S& out);
+void block(const float* x, const float* importance, BlockIQ4_NL& out);
+void block(const float* x, const float* importance, BlockIQ4_XS& out);
 
 }  // namespace fathom::encode

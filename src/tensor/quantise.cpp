@@ -1,5 +1,5 @@
 // F32 to every writable element type: checks, scalar types, and the dispatch to the block encoders
-// of quantise_small.cpp and quantise_k.cpp.
+// of quantise_small.cpp, quantise_k.cpp, quantise_iq.cpp and quantise_iq4.cpp.
 #include "tensor/quantise.h"
 
 #include <algorithm>
@@ -98,14 +98,23 @@ void quantise(DType dtype, std::span<const float> in, std::span<std::byte> out,
     case DType::Q6_K:
       return encode_all<BlockQ6_K>(in, out, importance);
     case DType::IQ1_S:
+      return encode_all<BlockIQ1_S>(in, out, importance);
     case DType::IQ1_M:
+      return encode_all<BlockIQ1_M>(in, out, importance);
     case DType::IQ2_XXS:
+      return encode_all<BlockIQ2_XXS>(in, out, importance);
     case DType::IQ2_XS:
+      return encode_all<BlockIQ2_XS>(in, out, importance);
     case DType::IQ2_S:
+      return encode_all<BlockIQ2_S>(in, out, importance);
     case DType::IQ3_XXS:
+      return encode_all<BlockIQ3_XXS>(in, out, importance);
     case DType::IQ3_S:
+      return encode_all<BlockIQ3_S>(in, out, importance);
     case DType::IQ4_NL:
+      return encode_all<BlockIQ4_NL>(in, out, importance);
     case DType::IQ4_XS:
+      return encode_all<BlockIQ4_XS>(in, out, importance);
     case DType::I8:
     case DType::I16:
     case DType::I32:

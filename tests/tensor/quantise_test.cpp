@@ -24,8 +24,20 @@ using testing::Golden;
 using ::testing::HasSubstr;
 
 constexpr std::array kKQuants{DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K};
-constexpr std::array kBlockTypes{DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1,
-                                 DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K};
+constexpr std::array kBlockTypes{DType::Q8_0,    DType::Q4_0,   DType::Q4_1,  DType::Q5_0,
+                                 DType::Q5_1,    DType::Q2_K,   DType::Q3_K,  DType::Q4_K,
+                                 DType::Q5_K,    DType::Q6_K,   DType::IQ1_S, DType::IQ1_M,
+                                 DType::IQ2_XXS, DType::IQ2_XS, DType::IQ2_S, DType::IQ3_XXS,
+                                 DType::IQ3_S,   DType::IQ4_XS, DType::IQ4_NL};
+
+constexpr std::array kIqTypes{DType::IQ1_S,  DType::IQ1_M,  DType::IQ2_XXS,
+                              DType::IQ2_XS, DType::IQ2_S,  DType::IQ3_XXS,
+                              DType::IQ3_S,  DType::IQ4_XS, DType::IQ4_NL};
+
+bool needs_importance(DType dtype) {
+  return dtype == DType::IQ1_S || dtype == DType::IQ1_M || dtype == DType::IQ2_XXS ||
+         dtype == DType::IQ2_XS;
+}
 
 std::vector<std::byte> encode(DType dtype, std::span<const float> values,
                               std::span<const float> importance = {}) {
@@ -114,6 +126,24 @@ INSTANTIATE_TEST_SUITE_P(Types, SmallBlocks,
                                            DType::Q5_1),
                          name_of);
 
+/// Square error weighed by importance and, as all encoders do, by the size of the element.
+double encoder_error(std::span<const float> got, std::span<const float> wanted,
+                     std::span<const float> importance) {
+  double error = 0;
+  for (std::size_t b = 0; b < wanted.size(); b += 256) {
+    double squares = 0;
+    for (std::size_t i = b; i < b + 256; ++i) squares += double{wanted[i]} * wanted[i];
+    for (std::size_t i = b; i < b + 256; ++i) {
+      const double x = wanted[i];
+      const double weight =
+          importance.empty() ? x * x
+                             : importance[i % importance.size()] * std::sqrt(squares / 256 + x * x);
+      error += weight * (got[i] - x) * (got[i] - x);
+    }
+  }
+  return error;
+}
+
 // ---- K-quants against ggml's encoders --------------------------------------------------------
 
 class KQuants : public ::testing::TestWithParam<const char*> {};
@@ -132,6 +162,31 @@ TEST_P(KQuants, ErrNoMoreThanGgml) {
       const double ours = relative_error(round_trip(dtype, rows, weights), rows, weights);
       EXPECT_LE(ours, theirs * (guided ? 1.005 : 1.0)) << to_string(dtype) << " guided: " << guided;
       EXPECT_GT(ours, theirs * 0.5) << to_string(dtype);  // else the comparison is wrong
+    }
+  }
+  EXPECT_EQ(golden.left(), 0U);
+}
+
+TEST_P(KQuants, IqTypesErrNoMoreThanGgml) {
+  Golden golden(std::string("iq.") + GetParam() + ".bin");
+  const auto rows = golden.take<float>(8 * 1024);
+  const auto importance = golden.take<float>(1024);
+  for (const bool guided : {false, true}) {
+    const std::span<const float> weights =
+        guided ? std::span(importance) : std::span<const float>();
+    for (const DType dtype : kIqTypes) {
+      if (!guided && needs_importance(dtype)) continue;
+      const auto ggml =
+          decode(dtype, golden.take<std::byte>(row_bytes(dtype, rows.size())), rows.size());
+      const auto mine = round_trip(dtype, rows, weights);
+      // What matters, and what both minimise, is the error weighed as encoders weigh it.
+      const double theirs = encoder_error(ggml, rows, weights);
+      const double ours = encoder_error(mine, rows, weights);
+      EXPECT_LE(ours, theirs) << to_string(dtype) << " guided: " << guided;
+      const double plain =
+          relative_error(mine, rows, weights) / relative_error(ggml, rows, weights);
+      EXPECT_LE(plain, 1) << to_string(dtype) << " guided: " << guided;
+      EXPECT_GT(plain, 0.8) << to_string(dtype);  // else the comparison is wrong
     }
   }
   EXPECT_EQ(golden.left(), 0U);
@@ -181,6 +236,24 @@ TEST_P(EveryBlockType, ErrorStaysWithinItsBitsOnGaussianAndHeavyTails) {
         return 0.073;
       case DType::Q5_K:
         return 0.037;
+      case DType::IQ1_S:
+        return 0.51;
+      case DType::IQ1_M:
+        return 0.47;
+      case DType::IQ2_XXS:
+        return 0.385;
+      case DType::IQ2_XS:
+        return 0.32;
+      case DType::IQ2_S:
+        return 0.29;
+      case DType::IQ3_XXS:
+        return 0.205;
+      case DType::IQ3_S:
+        return 0.15;
+      case DType::IQ4_XS:
+        return 0.075;
+      case DType::IQ4_NL:
+        return 0.075;
       default:
         return 0.018;
     }
