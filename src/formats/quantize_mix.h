@@ -34,7 +34,9 @@ struct MixChoice {
 class QuantizeMix {
  public:
   /// "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q2_K_S", "Q3_K_S",
-  /// "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K"; in either case; "Q3_K",
+  /// "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ1_S", "IQ1_M",
+  /// "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL",
+  /// "IQ4_XS"; in either case; "Q3_K",
   /// "Q4_K" and "Q5_K" mean the _M mix. `pure`: every matrix gets the base type. Throws
   /// Error(InvalidArgument), listing the names, for another word.
   explicit QuantizeMix(std::string_view name, bool pure = false);
@@ -56,6 +58,7 @@ class QuantizeMix {
 
  private:
   DType mixed(std::string_view gguf_name, const Shape& shape, const MixModel& model) const;
+  DType mixed_iq(std::string_view gguf_name, const Shape& shape, const MixModel& model) const;
 
   std::string name_;
   DType base_;
