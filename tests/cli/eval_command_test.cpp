@@ -109,7 +109,8 @@ TEST_F(EvalCommand, AnExactAnswerIsWhatTheModelWrites) {
 TEST_F(EvalCommand, WithoutATaskItSaysWhatToGive) {
   const Output output = run({"eval", model.string()});
   EXPECT_EQ(output.exit_code, 1);
-  EXPECT_THAT(output.err, HasSubstr("give --perplexity FILE, --tasks FILE, or both"));
+  EXPECT_THAT(output.err,
+              HasSubstr("give --perplexity FILE, --tasks FILE, --imatrix FILE, or several"));
 }
 
 TEST_F(EvalCommand, BenchTellsSpeedBesideTheMachinesLimits) {

@@ -5,6 +5,7 @@
 
 #include "formats/gguf_checkpoint.h"
 #include "formats/gguf_writer.h"
+#include "formats/imatrix.h"
 #include "formats/quantize.h"
 #include "formats/quantize_mix.h"
 #include "formats/test_files.h"
@@ -95,6 +96,98 @@ TEST(Quantize, GivesQ4KMTheUsualMix) {
   EXPECT_EQ(model->need_string("tokenizer.ggml.model"), "gpt2");
   EXPECT_EQ(model->metadata("split.count"), nullptr);
   EXPECT_EQ(model->weight_bytes(), report.bytes_after);
+}
+
+/// A matrix for some weights of write_model(), which weighs every other column only.
+std::filesystem::path write_imatrix(const std::filesystem::path& path, std::size_t columns) {
+  ImportanceMatrix matrix;
+  for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
+    for (const char* part : {"attn_v", "attn_k"}) {
+      ImportanceMatrix::Entry entry{columns, std::vector<float>(columns, 4), {2}};
+      for (std::size_t i = 1; i < columns; i += 2) entry.squares[i] = 0;
+      matrix.entries.emplace(fmt::format("blk.{}.{}.weight", layer, part), std::move(entry));
+    }
+  }
+  matrix.write(path);
+  return path;
+}
+
+TEST(Quantize, AnImportanceMatrixMovesTheErrorToWhereItDoesNotMatter) {
+  const ScratchFolder folder;
+  const auto input = write_model(folder.path() / "in.gguf");
+  QuantizeOptions options = to("Q4_K_S");
+  quantize_gguf(input, folder.path() / "plain.gguf", options);
+  options.imatrix = write_imatrix(folder.path() / "imatrix.gguf", 256);
+  const QuantizeReport report = quantize_gguf(input, folder.path() / "guided.gguf", options);
+  EXPECT_EQ(report.weighted, 2 * kLayers);
+  const auto error = [&](const char* file) {
+    const auto before = open_checkpoint(input), after = open_checkpoint(folder.path() / file);
+    const std::string name = "model.layers.5.self_attn.k_proj.weight";
+    const auto x = to_f32(before->tensor(name)), y = to_f32(after->tensor(name));
+    double sum = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (i % 2 == 0) sum += (x[i] - y[i]) * (x[i] - y[i]);
+    }
+    return sum;
+  };
+  EXPECT_LT(error("guided.gguf"), 0.95 * error("plain.gguf"));
+}
+
+TEST(Quantize, RefusesAMatrixOfAnotherModel) {
+  const ScratchFolder folder;
+  const auto input = write_model(folder.path() / "in.gguf");
+  QuantizeOptions options = to("Q4_K_S");
+  options.imatrix = write_imatrix(folder.path() / "imatrix.gguf", 128);
+  const testing::Caught error =
+      error_of([&] { quantize_gguf(input, folder.path() / "o.gguf", options); });
+  EXPECT_EQ(error.code, ErrorCode::InvalidArgument);
+  EXPECT_THAT(error.message, HasSubstr("blk.0.attn_v.weight"));
+  EXPECT_THAT(error.message, HasSubstr("another model"));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "o.gguf"));
+}
+
+TEST(Quantize, TypesThatNeedAMatrixRefuseByName) {
+  const ScratchFolder folder;
+  const auto input = write_model(folder.path() / "in.gguf");
+  for (const char* type : {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS"}) {
+    QuantizeOptions options = to(type);
+    const testing::Caught error =
+        error_of([&] { quantize_gguf(input, folder.path() / "o.gguf", options); });
+    EXPECT_EQ(error.code, ErrorCode::InvalidArgument);
+    EXPECT_THAT(error.message, HasSubstr("'blk.0.attn_k.weight' as " + std::string(type)));
+    EXPECT_THAT(error.message, HasSubstr("fathom eval --imatrix"));
+    options.imatrix = write_imatrix(folder.path() / "imatrix.gguf", 256);
+    const QuantizeReport report = quantize_gguf(input, folder.path() / "o.gguf", options);
+    EXPECT_EQ(type_of(report, "blk.0.attn_k.weight"), QuantizeMix(type).base());
+  }
+}
+
+TEST(Quantize, GivesTheIqMixesTheirUsualTypes) {
+  MixModel model{kLayers, 0, 4, true, true};
+  const Shape wide{256, 256};
+  const auto type = [&](const char* mix, const char* name) {
+    return QuantizeMix(mix).choose(name, wide, model).dtype;
+  };
+  EXPECT_EQ(type("IQ4_XS", "output.weight"), DType::Q6_K);
+  EXPECT_EQ(type("IQ4_XS", "blk.9.attn_v.weight"), DType::Q5_K);
+  EXPECT_EQ(type("IQ4_XS", "blk.0.ffn_down.weight"), DType::IQ4_XS);
+  EXPECT_EQ(type("IQ3_XXS", "blk.9.attn_q.weight"), DType::IQ2_S);
+  EXPECT_EQ(type("IQ3_XXS", "blk.9.attn_output.weight"), DType::IQ3_S);
+  EXPECT_EQ(type("IQ3_XS", "blk.9.ffn_up.weight"), DType::IQ3_XXS);
+  EXPECT_EQ(type("IQ3_XS", "blk.0.ffn_up.weight"), DType::IQ3_S);
+  EXPECT_EQ(type("IQ2_S", "blk.9.ffn_up.weight"), DType::IQ2_XS);
+  EXPECT_EQ(type("IQ2_M", "blk.9.ffn_up.weight"), DType::IQ2_S);
+  EXPECT_EQ(type("IQ2_XXS", "output.weight"), DType::Q5_K);
+  EXPECT_EQ(type("IQ2_XXS", "token_embd.weight"), DType::Q2_K);
+  EXPECT_EQ(type("IQ1_S", "blk.9.attn_output.weight"), DType::IQ2_XXS);
+  EXPECT_EQ(type("IQ1_S", "blk.1.ffn_down_exps.weight"), DType::Q2_K);
+  EXPECT_EQ(type("IQ1_M", "blk.9.ffn_down_exps.weight"), DType::IQ1_M);
+  model.has_importance = false;
+  EXPECT_EQ(type("IQ4_NL", "blk.0.ffn_down.weight"), DType::Q5_K);
+  EXPECT_EQ(type("IQ3_XXS", "blk.9.ffn_down.weight"), DType::Q3_K);
+  const MixChoice narrow = QuantizeMix("IQ2_XXS").choose("blk.9.ffn_up.weight", {4, 576}, model);
+  EXPECT_EQ(narrow.dtype, DType::IQ4_NL);
+  EXPECT_THAT(narrow.fallback, HasSubstr("IQ2_XXS needs rows in blocks of 256"));
 }
 
 TEST(Quantize, FallsBackByRowLengthAndSaysSo) {

@@ -7,7 +7,10 @@ the mean Kullback-Leibler divergence of its predictions from the source's (in na
 is far finer than perplexity. The last column is `fathom eval` on Fathom's file.
 
     compare_quantisers.py --fathom build/release/bin/fathom --peer FOLDER \\
-        --model source-f32.gguf --text text.txt [--chunks 8] [TYPE ...]
+        --model source-f32.gguf --text text.txt [--chunks 8] [--imatrix FILE] [TYPE ...]
+
+With --imatrix (of `fathom eval --imatrix`, measured on another text) both use it, and the smallest types
+join the list.
 
 FOLDER holds llama-quantize and llama-perplexity. Needs nothing but Python's own library.
 docs/compatibility.md has the results.
@@ -23,7 +26,8 @@ import tempfile
 from pathlib import Path
 
 TYPES = ["Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0",
-         "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
+         "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "IQ4_XS", "IQ4_NL", "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS"]
+NEED_IMATRIX = ["IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"]
 
 
 def run(*command):
@@ -41,9 +45,14 @@ def main():
     parser.add_argument("--text", required=True, type=Path)
     parser.add_argument("--chunks", type=int, default=8, help="of 512 tokens")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--imatrix", type=Path, help="importance matrix, used by both")
+    parser.add_argument("--allow-requantize", action="store_true", help="take a Q8_0 model as the source")
     parser.add_argument("types", nargs="*", metavar="TYPE", help=" ".join(TYPES))
     arguments = parser.parse_args()
 
+    weights = ["--imatrix", arguments.imatrix.resolve()] if arguments.imatrix else []
+    types = arguments.types or TYPES + (NEED_IMATRIX if weights else [])
+    requantise = ["--allow-requantize"] if arguments.allow_requantize else []
     for name in ("fathom", "peer", "model", "text"):
         setattr(arguments, name, getattr(arguments, name).resolve())
     with tempfile.TemporaryDirectory() as work:
@@ -55,20 +64,21 @@ def main():
         print("source: perplexity", re.search(r"PPL[^=]*= *([\d.]+)", said)[1])
         print(f"{'type':<8}{'bytes':>12}{'':>4}{'KL Fathom':>11}{'KL peer':>11}{'PPL Fathom':>12}"
               f"{'PPL peer':>10}{'fathom eval':>13}", flush=True)
-        for name in arguments.types or TYPES:
+        for name in types:
             row = {}
             for who in ("fathom", "peer"):
                 file = Path(work) / f"{who}.gguf"
                 if who == "fathom":
                     run(arguments.fathom, "quantize", arguments.model, file, "--type", name,
-                        "--threads", arguments.threads)
+                        "--threads", arguments.threads, *weights)
                     own = json.loads(subprocess.run(
                         [str(a) for a in [arguments.fathom, "eval", file, "--perplexity", arguments.text,
                                           "--window", 512, "--limit", arguments.chunks, "--threads",
                                           arguments.threads, "--kv-type", "f32", "--json"]],
                         check=True, capture_output=True, text=True).stdout)["perplexity"]["perplexity"]
                 else:
-                    run(arguments.peer / "llama-quantize", arguments.model, file, name, arguments.threads)
+                    run(arguments.peer / "llama-quantize", *requantise, *weights, arguments.model, file, name,
+                        arguments.threads)
                 said = run(arguments.peer / "llama-perplexity", "-m", file, *common, "--kl-divergence")
                 row[who] = (file.stat().st_size, float(re.search(r"Mean +KLD: *([\d.]+)", said)[1]),
                             float(re.search(r"Mean PPL\(Q\) *: *([\d.]+)", said)[1]))
