@@ -33,9 +33,10 @@ double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC
 
 Limits measure() {
   const CpuLevel level = selected_cpu_level();
-  const LimitProbes& probe = level >= CpuLevel::Avx512 ? kProbesAvx512
-                             : level == CpuLevel::Avx2 ? kProbesAvx2
-                                                       : kProbesScalar;
+  const CpuLevel vectors = attention_level(level);
+  const LimitProbes& probe = vectors == CpuLevel::Avx512 ? kProbesAvx512
+                             : vectors == CpuLevel::Avx2 ? kProbesAvx2
+                                                         : kProbesScalar;
   static const std::vector<std::byte> memory(std::size_t{128} << 20, std::byte{1});
   const double threads = pool().size();
   Limits limits;

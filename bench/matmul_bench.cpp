@@ -58,7 +58,7 @@ void product(benchmark::State& state, DType dtype, Precision precision, std::siz
   const auto rate = benchmark::Counter::kIsRate;
   const auto read = static_cast<double>(bytes.size()) * runs;
   const bool int8 = precision == Precision::Int8 && info(dtype).quantised;
-  const double peak = int8 ? limits().int8_op_per_s : limits().f32_flop_per_s;
+  const double peak = int8 ? limits().best_int8_op_per_s() : limits().f32_flop_per_s;
   if (tokens == 1) {
     state.counters["GB/s"] = benchmark::Counter(read * 1e-9, rate);
     state.counters["of_read"] = benchmark::Counter(read / limits().read_bytes_per_s, rate);
@@ -117,6 +117,9 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("read_streams", std::to_string(l.read_streams));
   benchmark::AddCustomContext("f32_Gflop_per_s", std::to_string(l.f32_flop_per_s * 1e-9));
   benchmark::AddCustomContext("int8_Gop_per_s", std::to_string(l.int8_op_per_s * 1e-9));
+  benchmark::AddCustomContext("tile_int8_Gop_per_s", std::to_string(l.tile_int8_op_per_s * 1e-9));
+  benchmark::AddCustomContext("tile_bf16_Gflop_per_s",
+                              std::to_string(l.tile_bf16_flop_per_s * 1e-9));
   fathom::cpu::register_all();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

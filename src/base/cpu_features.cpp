@@ -51,10 +51,14 @@ const char* to_string(CpuLevel level) {
       return "scalar";
     case CpuLevel::Avx2:
       return "avx2";
+    case CpuLevel::Avx2Vnni:
+      return "avx2-vnni";
     case CpuLevel::Avx512:
       return "avx512";
     case CpuLevel::Amx:
       return "amx";
+    case CpuLevel::TileTwin:
+      return "amx-twin";
   }
   return "scalar";
 }
@@ -64,28 +68,46 @@ const CpuFeatures& cpu_features() {
   return features;
 }
 
-CpuLevel best_cpu_level() {
+bool cpu_runs(CpuLevel level) {
   const CpuFeatures& features = cpu_features();
-  if (features.amx_int8 && features.amx_bf16) return CpuLevel::Amx;
-  if (features.avx512) return CpuLevel::Avx512;
-  if (features.avx2) return CpuLevel::Avx2;
-  return CpuLevel::Scalar;
+  switch (level) {
+    case CpuLevel::Scalar:
+    case CpuLevel::TileTwin:
+      return true;
+    case CpuLevel::Avx2:
+      return features.avx2;
+    case CpuLevel::Avx2Vnni:
+      return features.avx_vnni;
+    case CpuLevel::Avx512:
+      return features.avx512;
+    case CpuLevel::Amx:
+      return features.amx_int8 && features.amx_bf16 && features.avx512_bf16;
+  }
+  return false;
+}
+
+CpuLevel best_cpu_level() {
+  CpuLevel best = CpuLevel::Scalar;
+  for (const CpuLevel level : kCpuLevels) {
+    if (level != CpuLevel::TileTwin && cpu_runs(level)) best = level;
+  }
+  return best;
 }
 
 CpuLevel parse_cpu_level(std::string_view name) {
-  for (CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512, CpuLevel::Amx}) {
+  for (const CpuLevel level : kCpuLevels) {
     if (name == to_string(level)) return level;
   }
-  fail(ErrorCode::InvalidArgument, "FATHOM_CPU is '{}', expected scalar, avx2, avx512 or amx",
-       name);
+  fail(ErrorCode::InvalidArgument,
+       "FATHOM_CPU is '{}', expected scalar, avx2, avx2-vnni, avx512, amx or amx-twin", name);
 }
 
 CpuLevel selected_cpu_level() {
   const char* forced = std::getenv("FATHOM_CPU");
   if (forced == nullptr || *forced == '\0') return best_cpu_level();
   const CpuLevel level = parse_cpu_level(forced);
-  require(level <= best_cpu_level(), ErrorCode::Unsupported,
-          "FATHOM_CPU asks for {} kernels, but this CPU runs at most {}", to_string(level),
+  require(cpu_runs(level), ErrorCode::Unsupported,
+          "FATHOM_CPU asks for {} kernels, but this CPU runs {} at best", to_string(level),
           to_string(best_cpu_level()));
   return level;
 }

@@ -14,23 +14,31 @@ struct CpuFeatures {
   bool amx_bf16 = false;
 };
 
-/// The ladder of kernel families; a higher level includes the lower ones.
-enum class CpuLevel { Scalar, Avx2, Avx512, Amx };
+/// The families of kernels, by rising speed. TileTwin is none that anybody wants to run: the
+/// kernels of Amx over a tile unit in plain C++ (tile_unit.h), by which every machine tests them.
+enum class CpuLevel { Scalar, Avx2, Avx2Vnni, Avx512, Amx, TileTwin };
+inline constexpr CpuLevel kCpuLevels[] = {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx2Vnni,
+                                          CpuLevel::Avx512, CpuLevel::Amx,  CpuLevel::TileTwin};
 
+/// "scalar", "avx2", "avx2-vnni", "avx512", "amx" or "amx-twin".
 const char* to_string(CpuLevel level);
 
 /// Detected once. Asks the Linux kernel for AMX tile permission before it reports AMX.
 const CpuFeatures& cpu_features();
 
+/// Whether this machine runs kernels of that level. Client CPUs have AVX-VNNI without AVX-512, many
+/// servers the reverse.
+bool cpu_runs(CpuLevel level);
+
 /// The best level this machine runs.
 CpuLevel best_cpu_level();
 
-/// The level to use: best_cpu_level(), or what FATHOM_CPU=scalar|avx2|avx512|amx asks for.
+/// The level to use: best_cpu_level(), or the one whose name FATHOM_CPU holds.
 /// Throws Error(InvalidArgument) for another word and Error(Unsupported) for a level this machine
 /// does not have: never a silent fallback. Read from the environment on each call.
 CpuLevel selected_cpu_level();
 
-/// Parses "scalar", "avx2", "avx512" or "amx"; throws Error(InvalidArgument).
+/// The inverse of to_string(); throws Error(InvalidArgument).
 CpuLevel parse_cpu_level(std::string_view name);
 
 }  // namespace fathom

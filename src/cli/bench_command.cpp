@@ -168,7 +168,7 @@ Shares shares_of(const Measurement& m, const TokenCost& cost, const ModelConfig&
                  const cpu::MachineLimits& limits, const BenchOptions& options,
                  ActivationPrecision precision) {
   const double arithmetic =
-      precision == ActivationPrecision::F32 ? limits.f32_flop_per_s : limits.int8_op_per_s;
+      precision == ActivationPrecision::F32 ? limits.f32_flop_per_s : limits.best_int8_op_per_s();
   const double kv_bytes = static_cast<double>(config.kv_width() * config.num_hidden_layers *
                                               (options.model.kv_type == "f32" ? 4 : 2)) *
                           (static_cast<double>(m.depth) + static_cast<double>(m.tokens) / 2);
@@ -232,22 +232,29 @@ void bench(const BenchOptions& options, Context& context) {
                 {"limits",
                  {{"read_bytes_per_second", limits.read_bytes_per_s},
                   {"f32_operations_per_second", limits.f32_flop_per_s},
-                  {"int8_operations_per_second", limits.int8_op_per_s}}},
+                  {"int8_operations_per_second", limits.int8_op_per_s},
+                  {"tile_int8_operations_per_second", limits.tile_int8_op_per_s},
+                  {"tile_bf16_operations_per_second", limits.tile_bf16_flop_per_s}}},
                 {"token", {{"operations", cost.operations}, {"weight_bytes", cost.weight_bytes}}},
                 {"peak_memory_bytes", resident_memory().peak},
                 {"measurements", std::move(list)}});
     return;
   }
+  const std::string tiles =
+      limits.tile_int8_op_per_s == 0
+          ? ""
+          : fmt::format(", AMX {:.2f} TOP/s (int8) and {:.2f} TFLOP/s (bf16)",
+                        limits.tile_int8_op_per_s / 1e12, limits.tile_bf16_flop_per_s / 1e12);
   fmt::print(
       "{}: {:.1f} M operations and {} of weights a token; {} activations\n"
       "this machine: {} kernels, {} threads; reads {:.1f} GB/s, {:.2f} TFLOP/s (f32), {:.2f} TOP/s "
-      "(int8)\n\n"
+      "(int8){}\n\n"
       "{:<12}{:>8}{:>7}{:>8}{:>12}{:>18}{:>10}{:>12}\n",
       options.model.model, cost.operations / 1e6,
       format_bytes(static_cast<std::uint64_t>(cost.weight_bytes)), to_string(loaded.precision),
       cpu::product_kernels_ran(), limits.threads, limits.read_bytes_per_s / 1e9,
-      limits.f32_flop_per_s / 1e12, limits.int8_op_per_s / 1e12, "", "tokens", "batch", "depth",
-      "tokens/s", "(range)", "memory", "arithmetic");
+      limits.f32_flop_per_s / 1e12, limits.int8_op_per_s / 1e12, tiles, "", "tokens", "batch",
+      "depth", "tokens/s", "(range)", "memory", "arithmetic");
   for (const Measurement& m : results) {
     const Shares shares = shares_of(m, cost, config, limits, options, loaded.precision);
     const std::string memory = m.what == "prompt" ? "" : fmt::format("{:.0f}%", shares.memory);

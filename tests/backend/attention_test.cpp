@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/cpu/attention_table.h"
+#include "backend/levels.h"
 #include "backend/random_weights.h"
 #include "tensor/half.h"
 
@@ -14,15 +15,8 @@ namespace fathom::cpu {
 namespace {
 
 using testing::GuardedBytes;
+using testing::levels;
 using testing::random_floats;
-
-std::vector<CpuLevel> levels() {
-  std::vector<CpuLevel> all;
-  for (CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512}) {
-    if (level <= best_cpu_level()) all.push_back(level);
-  }
-  return all;
-}
 
 AttentionShape grouped(std::size_t heads, std::size_t kv_heads, std::size_t dim, DType dtype) {
   return {{1, kv_heads, dim, dim, dtype}, heads, dim, 1 / std::sqrt(static_cast<float>(dim))};
@@ -122,6 +116,20 @@ const std::vector<AttentionShape>& shapes() {
   return all;
 }
 
+/// Shapes whose queries and weights may be rounded: odd k_dims, rows and columns that fill no tile.
+std::vector<AttentionShape> rounded_shapes() {
+  std::vector<AttentionShape> all = {
+      grouped(9, 3, 64, DType::BF16),   grouped(6, 2, 48, DType::BF16),
+      grouped(2, 2, 128, DType::BF16),  grouped(40, 1, 80, DType::BF16),
+      latent(16, 128, 64, DType::BF16), latent(70, 48, 16, DType::BF16),
+      latent(5, 208, 32, DType::BF16)};
+  AttentionShape odd = grouped(8, 1, 7, DType::BF16);
+  odd.kv.v_dim = odd.v_dim = 16;
+  all.push_back(odd);
+  for (AttentionShape& shape : all) shape.rounded = true;
+  return all;
+}
+
 TEST(Attention, IsTheSoftmaxOverWhatEachTokenMaySee) {
   ThreadPool pool(2);
   for (CpuLevel level : levels()) {
@@ -173,6 +181,67 @@ TEST(Attention, LevelsThreadsAndChunkingAgreeBitForBit) {
   }
 }
 
+/// Queries and weights of BF16 have 8 bits of mantissa: half a step is 2^-9. Rounded weights move
+/// an output by at most that share of the largest value, rounded queries each score by that share
+/// of the products it is made of.
+TEST(Attention, RoundedToBf16ItIsWithinTheBoundsOfRounding) {
+  ThreadPool pool(2);
+  for (CpuLevel level : levels()) {
+    if (attention_table(level).rounded.multiply == nullptr) continue;
+    for (AttentionShape shape : rounded_shapes()) {
+      for (auto [first, tokens] :
+           {std::pair{0UL, 1UL}, {0UL, 70UL}, {200UL, 130UL}, {1030UL, 1UL}}) {
+        const Cache cache(shape, first + tokens, 11);
+        const auto q = random_floats(tokens * shape.heads * shape.kv.k_dim, 12);
+        const auto out = attend(pool, level, shape, cache, first, tokens, q);
+        const auto expected = exact(shape, cache, first, tokens, q);
+        double worst = 0;
+        double total = 0;
+        double size = 0;
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          const double error = std::abs(out[i] - expected[i]);
+          worst = std::max(worst, error);
+          total += error * error;
+          size += expected[i] * expected[i];
+        }
+        // A single key weighs 1 whatever its score.
+        EXPECT_TRUE(total > 0 || first + tokens == 1) << "nothing was rounded";
+        EXPECT_LT(std::sqrt(total / size), 0x1p-8)
+            << to_string(level) << " k_dim " << shape.kv.k_dim << " first " << first;
+        EXPECT_LT(worst, 0.03) << to_string(level) << " k_dim " << shape.kv.k_dim;
+      }
+    }
+  }
+}
+
+TEST(Attention, RoundedToBf16TileLevelsThreadsAndChunkingAgreeBitForBit) {
+  ThreadPool one(1);
+  ThreadPool three(3);
+  const std::size_t context = 600;
+  for (const AttentionShape& shape : rounded_shapes()) {
+    const Cache cache(shape, context, 13);
+    const std::size_t row = shape.heads * shape.kv.k_dim;
+    const auto q = random_floats(context * row, 14);
+    const auto all = attend(one, CpuLevel::TileTwin, shape, cache, 0, context, q);
+    for (CpuLevel level : levels()) {
+      if (attention_table(level).rounded.multiply == nullptr) continue;
+      for (auto [first, tokens] :
+           {std::pair{599UL, 1UL}, {250UL, 17UL}, {0UL, 65UL}, {3UL, 400UL}}) {
+        for (ThreadPool* pool : {&one, &three}) {
+          const std::vector<float> part(
+              q.begin() + static_cast<std::ptrdiff_t>(first * row),
+              q.begin() + static_cast<std::ptrdiff_t>((first + tokens) * row));
+          const auto out = attend(*pool, level, shape, cache, first, tokens, part);
+          EXPECT_TRUE(std::equal(
+              out.begin(), out.end(),
+              all.begin() + static_cast<std::ptrdiff_t>(first * shape.heads * shape.v_dim)))
+              << to_string(level) << " k_dim " << shape.kv.k_dim << " first " << first;
+        }
+      }
+    }
+  }
+}
+
 TEST(Attention, SpansOfSeveralSequencesDoNotMix) {
   ThreadPool pool(2);
   const AttentionShape shape = grouped(4, 2, 32, DType::BF16);
@@ -204,7 +273,9 @@ TEST(Attention, LargeScoresDoNotOverflow) {
 }
 
 TEST(Attention, RunsTheForcedInstructionSet) {
-  for (CpuLevel level : levels()) EXPECT_STREQ(attention_table(level).name, to_string(level));
+  for (CpuLevel level : levels()) {
+    EXPECT_STREQ(attention_table(level).name, to_string(attention_level(level)));
+  }
 }
 
 TEST(Attention, RefusesWhatItCannotRead) {

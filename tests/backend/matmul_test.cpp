@@ -7,12 +7,14 @@
 #include <memory>
 #include <vector>
 
+#include "backend/levels.h"
 #include "backend/random_weights.h"
 
 namespace fathom::cpu {
 namespace {
 
 using testing::GuardedBytes;
+using testing::levels;
 using testing::random_floats;
 using testing::RandomMatrix;
 
@@ -22,14 +24,6 @@ const DType kQuantised[] = {DType::Q8_0,    DType::Q4_0,   DType::Q4_1,  DType::
                             DType::IQ2_XXS, DType::IQ2_XS, DType::IQ2_S, DType::IQ3_XXS,
                             DType::IQ3_S,   DType::IQ4_NL, DType::IQ4_XS};
 const DType kFloats[] = {DType::F32, DType::F16, DType::BF16, DType::F8_E4M3};
-
-std::vector<CpuLevel> levels() {
-  std::vector<CpuLevel> all;
-  for (CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512}) {
-    if (level <= best_cpu_level()) all.push_back(level);
-  }
-  return all;
-}
 
 std::vector<std::size_t> widths(DType dtype) {
   const std::size_t block = info(dtype).block_elements;

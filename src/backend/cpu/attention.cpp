@@ -70,17 +70,23 @@ void check(const AttentionShape& shape) {
 
 }  // namespace
 
+CpuLevel attention_level(CpuLevel level) {
+  return level == CpuLevel::Avx2Vnni ? CpuLevel::Avx2 : level;
+}
+
 const AttentionTable& attention_table(CpuLevel level) {
-  switch (level) {
-    case CpuLevel::Scalar:
-      return kAttentionScalar;
+  switch (attention_level(level)) {
     case CpuLevel::Avx2:
       return kAttentionAvx2;
     case CpuLevel::Avx512:
-    case CpuLevel::Amx:  // has no kernels of its own yet, and includes AVX-512
       return kAttentionAvx512;
+    case CpuLevel::Amx:
+      return kAttentionAmx;
+    case CpuLevel::TileTwin:
+      return cpu_runs(CpuLevel::Avx512) ? kAttentionTwinAvx512 : kAttentionTwinScalar;
+    default:
+      return kAttentionScalar;
   }
-  return kAttentionScalar;
 }
 
 void attention(ThreadPool& pool, CpuLevel level, const AttentionShape& shape,
@@ -101,7 +107,7 @@ void attention(ThreadPool& pool, CpuLevel level, const AttentionShape& shape,
       const AttentionState total = take_state(arena, shape, block.queries());
       const AttentionState part =
           block.parts() > 1 ? take_state(arena, shape, block.queries()) : total;
-      const AttentionScratch room = take_scratch(arena, block.queries());
+      const AttentionScratch room = take_scratch(arena, block.queries(), rounded(kernels, shape));
       attend_part(kernels, shape, block, queries, 0, room, total);
       for (std::size_t p = 1; p < block.parts(); ++p) {
         attend_part(kernels, shape, block, queries, p, room, part);
@@ -135,7 +141,8 @@ void attention(ThreadPool& pool, CpuLevel level, const AttentionShape& shape,
       const Block& block = blocks[items[i].block];
       Scratch mine(Scratch::Use::Chunk);
       const AttentionQueries queries = gather(kernels, mine.arena(), shape, block);
-      const AttentionScratch room = take_scratch(mine.arena(), block.queries());
+      const AttentionScratch room =
+          take_scratch(mine.arena(), block.queries(), rounded(kernels, shape));
       attend_part(kernels, shape, block, queries, items[i].part, room, items[i].state);
     }
   });

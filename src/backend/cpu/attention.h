@@ -18,6 +18,9 @@ struct AttentionShape {
   std::size_t heads = 0;  // query head h goes with kv head h / (heads / kv_heads)
   std::size_t v_dim = 0;  // elements of an output head; latent: at most kv.k_dim
   float scale = 1;        // above 0
+  /// Queries and softmax weights may be rounded to BF16, if that is the cache's type: for the
+  /// levels that have tiles, where v_dim and a latent k_dim are multiples of 16.
+  bool rounded = false;
 };
 
 /// Consecutive new tokens of one sequence; token i attends to cached rows [0, first_position + i].
@@ -28,6 +31,9 @@ struct AttentionSpan {
   const float* q = nullptr;  // [tokens, heads, k_dim]
   float* out = nullptr;      // [tokens, heads, v_dim]
 };
+
+/// The level whose attention kernels run at `level`: attention has no use for AVX-VNNI.
+CpuLevel attention_level(CpuLevel level);
 
 /// softmax(scale * q.k) v, in parts of 256 keys with a softmax of their own (arXiv 2205.14135) that
 /// are merged in order. Threads share out kv heads, tokens and parts; which thread did what does

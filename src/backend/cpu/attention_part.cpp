@@ -5,6 +5,9 @@
 // queries are turned, once a block: lanes are sixteen queries (heads, mostly), times an element of
 // a key. The weighted sum is the same for both: lanes are elements of a value, times a weight.
 //
+// Where BF16 is good enough for queries and weights too, tiles multiply all of this, and the cache
+// as it lies: only latent entries, as keys, have their pairs taken apart first.
+//
 // With few queries, kernels read the cache's pairs of BF16 as they lie. With many, pairs become F32
 // once for all of them, a corner at a time that stays in the first cache.
 #include "backend/cpu/attention_part.h"
@@ -14,9 +17,11 @@
 namespace fathom::cpu {
 namespace {
 
-constexpr std::size_t kDirectQueries = 12;  // above this, unpacking first is cheaper
-constexpr std::size_t kTileQueries = 6;     // what a kernel takes at once: masks are cut this fine
-constexpr std::size_t kChunk = 64;          // elements of keys or values that are unpacked at once
+constexpr std::size_t kDirectQueries = 12;   // above this, unpacking first is cheaper
+constexpr std::size_t kTileQueries = 6;      // what a kernel takes at once: masks are cut this fine
+constexpr std::size_t kChunk = 64;           // elements of keys or values that are unpacked at once
+constexpr std::size_t kRoundedQueries = 32;  // the same for tiles
+constexpr std::size_t kEntryChunk = 192;     // elements of latent entries taken apart at once
 constexpr float kLog2E = 1.44269504F;
 
 /// One part of one block's context.
@@ -56,9 +61,9 @@ struct Part {
   }
   /// Queries [begin, end) at a time; `limit` is the most that one of them sees.
   template <typename Body>
-  void by_tiles(const Body& body) const {
-    for (std::size_t q = 0; q < count(); q += kTileQueries) {
-      const std::size_t end = std::min(q + kTileQueries, count());
+  void by_tiles(const Body& body, std::size_t tile = kTileQueries) const {
+    for (std::size_t q = 0; q < count(); q += tile) {
+      const std::size_t end = std::min(q + tile, count());
       body(q, end - q, scratch.limits[end - 1]);
     }
   }
@@ -192,7 +197,123 @@ void add_values(const Part& part, std::size_t p, float* values) {
   }
 }
 
+// ---- on tiles -----------------------------------------------------------------------------------
+
+std::size_t up_to(std::size_t x, std::size_t multiple) {
+  return (x + multiple - 1) / multiple * multiple;
+}
+
+/// Pages lie anywhere: the machine's own prefetching stops at the end of each.
+void fetch(const std::byte* next, std::size_t bytes) {
+  if (next == nullptr) return;
+  for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(next + at, 0, 2);
+}
+
+void score_grouped_rounded(const Part& part, std::size_t p) {
+  const KvLayout& kv = part.shape.kv;
+  fetch(part.after_keys(p), kPageTokens * kv.stored_k_dim() * 2);
+  RoundedProduct product;
+  product.panel = part.keys_of(p);
+  product.panel_step = kLaneKeys * 4;
+  product.steps = kv.stored_k_dim() / 2;
+  product.panel_group = product.steps * product.panel_step;
+  product.x_row = part.queries.stride;
+  product.sums_row = part.score_row;
+  part.by_tiles(
+      [&](std::size_t q, std::size_t rows, std::size_t limit) {
+        product.groups = (Part::of_page(limit, p) + kLaneKeys - 1) / kLaneKeys;
+        product.x = part.queries.brains + q * part.queries.stride;
+        product.rows = rows;
+        product.sums = part.scratch.scores + q * part.score_row + p * kPageTokens;
+        part.kernels.rounded.multiply(product);
+      },
+      kRoundedQueries);
+}
+
+void score_latent_rounded(const Part& part, std::size_t p) {
+  const KvLayout& kv = part.shape.kv;
+  const std::size_t keys = Part::of_page(part.keys, p);
+  RoundedProduct product;
+  product.panel_step = 64;
+  product.panel_group = up_to(kv.k_dim, 32) / 2 * product.panel_step;
+  product.groups = (part.count() + 15) / 16;
+  product.x = part.scratch.entries;
+  product.x_row = kEntryChunk;
+  product.rows = keys;
+  product.sums = part.scratch.scores + p * kPageTokens * part.score_step;
+  product.sums_row = part.score_step;
+  for (std::size_t k = 0; k < kv.k_dim; k += kEntryChunk) {
+    const std::size_t width = std::min(kEntryChunk, kv.k_dim - k);
+    const std::byte* next = part.after_keys(p);
+    part.kernels.rounded.split_entries(part.keys_of(p) + 4 * k, 4 * kv.k_dim, (keys + 1) / 2, width,
+                                       part.scratch.entries, kEntryChunk,
+                                       next == nullptr ? nullptr : next + 4 * k);
+    product.panel = reinterpret_cast<const std::byte*>(part.queries.brains) + 32 * k;
+    product.steps = up_to(width, 32) / 2;
+    product.add = k > 0;
+    part.kernels.rounded.multiply(product);
+  }
+}
+
+void add_values_rounded(const Part& part, std::size_t p, float* values) {
+  const KvLayout& kv = part.shape.kv;
+  const std::size_t dim = kv.latent() ? kv.k_dim : kv.v_dim;
+  if (!kv.latent()) fetch(part.after_values(p), kPageTokens * dim * 2);
+  RoundedProduct product;
+  product.panel = part.values_of(p);
+  product.panel_step = 4 * dim;
+  product.panel_group = 64;
+  product.groups = part.shape.v_dim / 16;
+  product.x_row = kWeightRow;
+  product.sums_row = padded_v_dim(part.shape);
+  product.add = p > 0;
+  part.by_tiles(
+      [&](std::size_t q, std::size_t rows, std::size_t limit) {
+        product.steps = (Part::of_page(limit, p) + 1) / 2;
+        if (product.steps == 0 && product.add) return;
+        product.x = part.scratch.weights + q * kWeightRow + p * kPageTokens;
+        product.rows = rows;
+        product.sums = values + q * product.sums_row;
+        part.kernels.rounded.multiply(product);
+      },
+      kRoundedQueries);
+}
+
+void attend_rounded(const Part& part, float factor, const AttentionState& state) {
+  const AttentionScratch& room = part.scratch;
+  const RoundedKernels& kernels = part.kernels.rounded;
+  const std::size_t count = part.count();
+  const std::size_t padded = up_to(part.keys, 32);  // what a tile takes of the weights
+  kernels.open();
+  if (part.shape.kv.latent()) {
+    const std::size_t lanes = part.score_step;
+    for (std::size_t p = 0; p < part.pages(); ++p) score_latent_rounded(part, p);
+    std::fill_n(room.scores + part.keys * lanes, (padded - part.keys) * lanes, 0.0F);
+    part.kernels.softmax_columns(room.scores, count, room.limits, part.keys, factor, state.most,
+                                 state.sum);
+    for (std::size_t lane = 0; lane < lanes; lane += 16) {
+      kernels.round_columns(room.scores + lane, lanes, padded, room.weights + lane * kWeightRow,
+                            kWeightRow);
+    }
+  } else {
+    for (std::size_t p = 0; p < part.pages(); ++p) score_grouped_rounded(part, p);
+    for (std::size_t i = 0; i < count; ++i) {
+      float* scores = room.scores + i * kPartTokens;
+      part.kernels.softmax_row(scores, room.limits[i], padded, factor, state.most + i,
+                               state.sum + i);
+      kernels.round_row(scores, padded, room.weights + i * kWeightRow);
+    }
+  }
+  for (std::size_t p = 0; p < part.pages(); ++p) add_values_rounded(part, p, state.values);
+  kernels.close();
+}
+
 }  // namespace
+
+bool rounded(const AttentionTable& kernels, const AttentionShape& shape) {
+  return shape.rounded && kernels.rounded.multiply != nullptr && shape.kv.dtype == DType::BF16 &&
+         shape.v_dim % 16 == 0 && (!shape.kv.latent() || shape.kv.k_dim % 16 == 0);
+}
 
 AttentionState take_state(Arena& arena, const AttentionShape& shape, std::size_t queries) {
   return {arena.take<float>(queries), arena.take<float>(queries),
@@ -214,9 +335,26 @@ AttentionQueries gather(const AttentionTable& kernels, Arena& arena, const Atten
       for (std::size_t lane = 0; lane < count; ++lane) rows[lane] = row(16 * g + lane);
       kernels.turn(rows, count, dim, q + g * dim * 16);
     }
-    return {q, 0};
+    if (!rounded(kernels, shape)) return {q, 0};
+    auto* brains = arena.take<std::uint16_t>(groups * up_to(dim, 32) * 16);
+    for (std::size_t g = 0; g < groups; ++g) {
+      kernels.rounded.round_panel(q + g * dim * 16, dim, brains + g * up_to(dim, 32) * 16);
+    }
+    return {q, 0, brains};
   }
   // Not a power of two: rows at such distances would fall into the same sets of the cache.
+  if (rounded(kernels, shape)) {
+    const std::size_t stride = up_to(dim, 32) + 32;
+    const std::size_t rows = up_to(block.queries(), 16);
+    auto* brains = arena.take<std::uint16_t>(rows * stride);
+    auto* padded = arena.take<float>(up_to(dim, 32));
+    std::fill_n(padded, up_to(dim, 32), 0.0F);
+    for (std::size_t i = 0; i < block.queries(); ++i) {
+      std::copy_n(row(i), dim, padded);
+      kernels.rounded.round_row(padded, up_to(dim, 32), brains + i * stride);
+    }
+    return {nullptr, stride, brains};
+  }
   const std::size_t stride = (dim + 15) / 16 * 16 + 16;
   auto* q = arena.take<float>(block.queries() * stride);
   for (std::size_t i = 0; i < block.queries(); ++i) {
@@ -226,10 +364,15 @@ AttentionQueries gather(const AttentionTable& kernels, Arena& arena, const Atten
   return {q, stride};
 }
 
-AttentionScratch take_scratch(Arena& arena, std::size_t queries) {
-  return {arena.take<std::size_t>(queries),
-          arena.take<float>(kPartTokens * ((queries + 15) / 16 * 16)),
-          arena.take<float>(kPageTokens * kChunk)};
+AttentionScratch take_scratch(Arena& arena, std::size_t queries, bool rounded) {
+  AttentionScratch room{arena.take<std::size_t>(queries),
+                        arena.take<float>(kPartTokens * up_to(queries, 16)),
+                        arena.take<float>(kPageTokens * kChunk)};
+  if (rounded) {
+    room.weights = arena.take<std::uint16_t>(up_to(queries, 16) * kWeightRow);
+    room.entries = arena.take<std::uint16_t>(kPageTokens * kEntryChunk);
+  }
+  return room;
 }
 
 void attend_part(const AttentionTable& kernels, const AttentionShape& shape,
@@ -249,6 +392,7 @@ void attend_part(const AttentionTable& kernels, const AttentionShape& shape,
                   latent ? lanes : 1};
 
   const float factor = shape.scale * kLog2E;
+  if (rounded(kernels, shape)) return attend_rounded(work, factor, state);
   // Values come in pairs of keys: the odd one's partner weighs nothing.
   const std::size_t even = (keys + 1) / 2 * 2;
   for (std::size_t p = 0; p < work.pages(); ++p) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "backend/cpu/arena.h"
 #include "backend/cpu/attention.h"
@@ -12,6 +13,7 @@ namespace fathom::cpu {
 
 inline constexpr std::size_t kPartPages = 4;
 inline constexpr std::size_t kPartTokens = kPartPages * kPageTokens;
+inline constexpr std::size_t kWeightRow = kPartTokens + 32;  // no power of two, see gather()
 
 /// Queries [tokens, heads] of one span and one kv head.
 struct AttentionBlock {
@@ -51,7 +53,12 @@ AttentionState take_state(Arena& arena, const AttentionShape& shape, std::size_t
 struct AttentionQueries {
   const float* q = nullptr;
   std::size_t stride = 0;
+  /// Where rounded() instead of `q`: the same in BF16, rows padded with zeros, a latent panel in
+  /// pairs as RoundedKernels::round_panel() makes them.
+  const std::uint16_t* brains = nullptr;
 };
+/// Whether queries and weights are rounded to BF16 for tiles.
+bool rounded(const AttentionTable& kernels, const AttentionShape& shape);
 AttentionQueries gather(const AttentionTable& kernels, Arena& arena, const AttentionShape& shape,
                         const AttentionBlock& block);
 
@@ -60,8 +67,11 @@ struct AttentionScratch {
   std::size_t* limits;  // [queries], the keys of the part that each sees
   float* scores;        // [queries, 256], or latent: [256, queries rounded up to 16]
   float* corner;        // [64, 64] of keys or values, unpacked
+  // Where rounded(): weights [queries rounded up to 16, kWeightRow], latent entries [64, 192].
+  std::uint16_t* weights = nullptr;
+  std::uint16_t* entries = nullptr;
 };
-AttentionScratch take_scratch(Arena& arena, std::size_t queries);
+AttentionScratch take_scratch(Arena& arena, std::size_t queries, bool rounded);
 
 /// The state of `block` over part `part` of its context alone.
 void attend_part(const AttentionTable& kernels, const AttentionShape& shape,

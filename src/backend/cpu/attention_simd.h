@@ -7,6 +7,7 @@
 
 #include "backend/cpu/attention_table.h"
 #include "backend/cpu/kernel_trace.h"
+#include "backend/cpu/tile_attention.h"
 #include "backend/cpu/vector_math.h"
 
 namespace fathom::cpu {
@@ -329,7 +330,12 @@ struct AttentionKernels {
   }
 
   static constexpr AttentionTable table() {
-    return {S::kName, &multiply, &unpack, &turn, &softmax_row, &softmax_columns, &merge, &write};
+    AttentionTable t{S::kName,         &multiply, &unpack, &turn, &softmax_row,
+                     &softmax_columns, &merge,    &write,  {}};
+    if constexpr (requires { typename S::Tiles; }) {
+      t.rounded = TileAttention<S, typename S::Tiles>::kernels();
+    }
+    return t;
   }
 };
 

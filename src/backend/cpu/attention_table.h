@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "base/cpu_features.h"
 #include "tensor/dtype.h"
@@ -31,6 +32,46 @@ struct PanelProduct {
   std::size_t sums_row = 0;
   std::size_t sums_group = 16;
   bool add = false;
+};
+
+/// The same with x rounded to BF16 and a panel of pairs, on a tile unit (tile_attention.h): x has
+/// 2 * steps elements a row, then zeros up to a multiple of 32, and rows up to a multiple of 16
+/// that may be read.
+struct RoundedProduct {
+  const std::byte* panel = nullptr;
+  std::size_t panel_step = 0;
+  std::size_t panel_group = 0;
+  std::size_t steps = 0;
+  std::size_t groups = 0;
+  const std::uint16_t* x = nullptr;
+  std::size_t x_row = 0;
+  std::size_t rows = 0;
+  float* sums = nullptr;
+  std::size_t sums_row = 0;
+  std::size_t sums_group = 16;
+  bool add = false;
+};
+
+/// Attention with queries and weights in BF16; null functions where there is no tile unit.
+struct RoundedKernels {
+  /// A thread opens its unit before multiply() and closes it afterwards.
+  void (*open)() = nullptr;
+  void (*close)() = nullptr;
+  void (*multiply)(const RoundedProduct& product) = nullptr;
+  /// out[i] = x[i]; count a multiple of 16
+  void (*round_row)(const float* x, std::size_t count, std::uint16_t* out) = nullptr;
+  /// out[lane, i] = columns[i, lane] of sixteen lanes; count a multiple of 32
+  void (*round_columns)(const float* columns, std::size_t stride, std::size_t count,
+                        std::uint16_t* out, std::size_t out_row) = nullptr;
+  /// A panel [rows, 16] as pairs of rows, i and i + 16 of each 32; rows a multiple of 16, the
+  /// missing sixteen being zeros.
+  void (*round_panel)(const float* panel, std::size_t rows, std::uint16_t* out) = nullptr;
+  /// Latent entries, two rows of the cache's in one, as two rows of `width` elements in the order
+  /// of round_panel(); a width that is no multiple of 32, but of 16, ends with zeros. `next` as in
+  /// unpack().
+  void (*split_entries)(const std::byte* in, std::size_t in_stride, std::size_t rows,
+                        std::size_t width, std::uint16_t* out, std::size_t out_row,
+                        const std::byte* next) = nullptr;
 };
 
 struct AttentionTable {
@@ -65,13 +106,18 @@ struct AttentionTable {
 
   /// out[i] = values[i] / sum
   void (*write)(const float* values, std::size_t dim, float sum, float* out);
+
+  RoundedKernels rounded;
 };
 
-/// The table of a level; levels without one of their own use the next lower one.
+/// The table of attention_level(level).
 const AttentionTable& attention_table(CpuLevel level);
 
 extern const AttentionTable kAttentionScalar;
 extern const AttentionTable kAttentionAvx2;
 extern const AttentionTable kAttentionAvx512;
+extern const AttentionTable kAttentionAmx;
+extern const AttentionTable kAttentionTwinScalar;
+extern const AttentionTable kAttentionTwinAvx512;
 
 }  // namespace fathom::cpu

@@ -220,7 +220,7 @@ class CpuBackend final : public Backend {
   void grouped_attention(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
                          const Activations& q, std::size_t heads, float scale,
                          Activations& out) override {
-    attend(layer, runs, {layout, heads, layout.v_dim, scale}, cpu_of(q), cpu_of(out));
+    attend(layer, runs, {layout, heads, layout.v_dim, scale, rounds()}, cpu_of(q), cpu_of(out));
   }
   void latent_attention(const KvLayout& layout, std::size_t layer, std::span<const KvRun> runs,
                         const Activations& q, const LatentHeads& latent_heads, float scale,
@@ -248,7 +248,7 @@ class CpuBackend final : public Backend {
       }
     });
 
-    attend(layer, runs, {layout, s.heads, s.kv_lora_rank, scale}, latent_q_, latent_out_);
+    attend(layer, runs, {layout, s.heads, s.kv_lora_rank, scale, rounds()}, latent_q_, latent_out_);
 
     head_products_.clear();
     for (std::size_t h = 0; h < s.heads; ++h) {
@@ -290,6 +290,9 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  /// Whether attention may round queries and weights to BF16.
+  bool rounds() const { return packer_.precision() == Precision::Int8; }
+
   Precision precision_for(Rounding rounding) const {
     return rounding == Rounding::Never ? Precision::F32 : packer_.precision();
   }

@@ -10,7 +10,7 @@ namespace {
 std::string names(const unsigned& bits) {
   const unsigned set = __atomic_load_n(&bits, __ATOMIC_RELAXED);
   std::string text;
-  for (const CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512, CpuLevel::Amx}) {
+  for (const CpuLevel level : kCpuLevels) {
     if ((set >> static_cast<unsigned>(level) & 1U) == 0) continue;
     text += (text.empty() ? "" : "+") + std::string(to_string(level));
   }

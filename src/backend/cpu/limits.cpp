@@ -32,9 +32,14 @@ const LimitProbes& probes(CpuLevel level) {
       return kProbesScalar;
     case CpuLevel::Avx2:
       return kProbesAvx2;
+    case CpuLevel::Avx2Vnni:
+      return kProbesAvx2Vnni;
     case CpuLevel::Avx512:
-    case CpuLevel::Amx:
       return kProbesAvx512;
+    case CpuLevel::Amx:
+      return kProbesAmx;
+    case CpuLevel::TileTwin:
+      break;
   }
   return kProbesScalar;
 }
@@ -42,8 +47,8 @@ const LimitProbes& probes(CpuLevel level) {
 }  // namespace
 
 MachineLimits measure_limits(ThreadPool& pool, CpuLevel level) {
-  require(level <= best_cpu_level(), ErrorCode::Unsupported,
-          "limits of {} kernels were asked for, but this CPU runs at most {}", to_string(level),
+  require(cpu_runs(level), ErrorCode::Unsupported,
+          "limits of {} kernels were asked for, but this CPU runs {} at best", to_string(level),
           to_string(best_cpu_level()));
   const LimitProbes& probe = probes(level);
   MachineLimits limits;
@@ -77,6 +82,10 @@ MachineLimits measure_limits(ThreadPool& pool, CpuLevel level) {
   };
   limits.f32_flop_per_s = rate(probe.fma, probe.fma_round_ops);
   limits.int8_op_per_s = rate(probe.int8, probe.int8_round_ops);
+  if (probe.tile_int8 != nullptr) {
+    limits.tile_int8_op_per_s = rate(probe.tile_int8, probe.tile_int8_round_ops);
+    limits.tile_bf16_flop_per_s = rate(probe.tile_bf16, probe.tile_bf16_round_ops);
+  }
   return limits;
 }
 

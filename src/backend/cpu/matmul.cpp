@@ -55,9 +55,14 @@ const MatmulTable& matmul_table(CpuLevel level) {
       return kMatmulScalar;
     case CpuLevel::Avx2:
       return kMatmulAvx2;
+    case CpuLevel::Avx2Vnni:
+      return kMatmulAvx2Vnni;
     case CpuLevel::Avx512:
-    case CpuLevel::Amx:  // has no kernels of its own yet, and includes AVX-512
       return kMatmulAvx512;
+    case CpuLevel::Amx:
+      return kMatmulAmx;
+    case CpuLevel::TileTwin:
+      return cpu_features().avx512 ? kMatmulTwinAvx512 : kMatmulTwinScalar;
   }
   return kMatmulScalar;
 }

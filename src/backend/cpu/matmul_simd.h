@@ -17,6 +17,7 @@
 #include "backend/cpu/matmul_table.h"
 #include "backend/cpu/pack_simd.h"
 #include "backend/cpu/packed_layout.h"
+#include "backend/cpu/tile_products.h"
 #include "backend/cpu/vector_math.h"
 
 namespace fathom::cpu {
@@ -169,9 +170,7 @@ struct MatmulKernels {
   /// What one dot product adds to the accumulator.
   template <bool Min>
   static F step(I dot, F scale, F min, float d, float d_sum, F acc) {
-    acc = S::fma(S::mul(S::to_float(dot), scale), S::all(d), acc);
-    if constexpr (Min) acc = S::fma(min, S::all(d_sum), acc);
-    return acc;
+    return add_dot<S, Min>(dot, scale, min, S::all(d), S::all(d_sum), acc);
   }
 
   // ---- one token: straight from the packed form, several groups side by side ----------------
@@ -230,7 +229,8 @@ struct MatmulKernels {
 
   // ---- several tokens: spread a chunk of one group, then multiply it by all of them ---------
 
-  template <DType D>
+  /// `Signed`: codes less their zero, as tile units want them.
+  template <DType D, bool Signed = false>
   static void unpack(const std::byte* group, std::size_t first, std::size_t subs,
                      UnpackedTile* tile) {
     constexpr PackedFormat f = packed_format(D);
@@ -246,6 +246,9 @@ struct MatmulKernels {
         F min[2] = {};
         tile_codes<D>(at, s, L * part, w);
         scales<D>(at, s, L * part, scale, min);
+        if constexpr (Signed && f.zero != 0) {
+          for (int j = 0; j < 8; ++j) w[j] = S::sub_bytes(w[j], f.zero);
+        }
         for (int j = 0; j < 8; ++j) S::store_words(tile->codes[8 * b + j] + 4 * L * part, w[j]);
         for (int i = 0; i < per_sub; ++i) {
           S::store(tile->scale[per_sub * b + i] + L * part, scale[i]);
@@ -486,8 +489,16 @@ struct MatmulKernels {
   static constexpr MatmulTable::Format format() {
     constexpr DType D = Block::kType;
     constexpr PackedFormat f = packed_format(D);
-    return {&PackKernels<S>::template pack_group<Block>, &gemv<D>, &unpack<D>, &dequantise<D>,
-            &multiply<CodeKind{f.bits, f.zero, f.sub, f.min}>};
+    MatmulTable::Format kernels{&PackKernels<S>::template pack_group<Block>, &gemv<D>, &unpack<D>,
+                                &dequantise<D>, &multiply<CodeKind{f.bits, f.zero, f.sub, f.min}>};
+    if constexpr (requires { typename S::Tiles; }) {
+      using Tiles = TileProducts<S, typename S::Tiles, f.sub, f.min>;
+      kernels.open_tiles = &Tiles::open;
+      kernels.close_tiles = &Tiles::close;
+      kernels.unpack_tiles = &unpack<D, true>;
+      kernels.multiply_tiles = &Tiles::multiply;
+    }
+    return kernels;
   }
 
   template <typename... Blocks>

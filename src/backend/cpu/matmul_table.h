@@ -15,6 +15,10 @@ namespace fathom::cpu {
 /// Rows and tokens a call of `dot_rows` takes at most.
 inline constexpr std::size_t kDotRows = 4;
 
+/// Tokens from which on the tile unit pays, and the records it may read past the last.
+inline constexpr std::size_t kTileTokens = 4;
+inline constexpr std::size_t kTileRecordsPast = 7;
+
 struct MatmulTable {
   const char* name;
 
@@ -35,6 +39,17 @@ struct MatmulTable {
     void (*multiply)(const UnpackedTile* tiles, std::size_t groups, std::size_t subs,
                      const ActivationRecord* activations, std::size_t tokens, float* sums,
                      std::size_t sums_stride);
+    /// The same on a tile unit, from kTileTokens tokens up: null at levels that have none. Each
+    /// thread opens its unit for products of `tokens` (at most 96) tokens and closes it afterwards.
+    /// The codes of these UnpackedTiles are signed. Up to 7 records after the last token's are
+    /// read, and whatever they hold counts for nothing.
+    void (*open_tiles)(std::size_t tokens) = nullptr;
+    void (*close_tiles)() = nullptr;
+    void (*unpack_tiles)(const std::byte* group, std::size_t first, std::size_t subs,
+                         UnpackedTile* tile) = nullptr;
+    void (*multiply_tiles)(const UnpackedTile* tiles, std::size_t groups, std::size_t subs,
+                           const ActivationRecord* activations, std::size_t tokens, float* sums,
+                           std::size_t sums_stride) = nullptr;
   };
   Format formats[static_cast<std::size_t>(DType::Bool) + 1];
 
@@ -66,6 +81,10 @@ const MatmulTable& matmul_table(CpuLevel level);
 
 extern const MatmulTable kMatmulScalar;
 extern const MatmulTable kMatmulAvx2;
+extern const MatmulTable kMatmulAvx2Vnni;
 extern const MatmulTable kMatmulAvx512;
+extern const MatmulTable kMatmulAmx;
+extern const MatmulTable kMatmulTwinScalar;  // the kernels of AMX over a tile unit in C++
+extern const MatmulTable kMatmulTwinAvx512;
 
 }  // namespace fathom::cpu

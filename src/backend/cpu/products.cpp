@@ -72,6 +72,25 @@ void run_gemv(const Job& job, std::size_t group, std::size_t groups) {
   finish(job, 0, 1, row, std::min(groups * kGroupRows, w.out_features - row), sums, kGroupRows);
 }
 
+/// A thread's tile unit, if the level has one and there are tokens enough for it. Closed again, an
+/// idle thread's tiles need not be saved when it is switched.
+class TileScope {
+ public:
+  TileScope(const MatmulTable::Format& kernels, std::size_t tokens)
+      : close_(tokens >= kTileTokens ? kernels.close_tiles : nullptr) {
+    if (open()) kernels.open_tiles(tokens);
+  }
+  ~TileScope() {
+    if (open()) close_();
+  }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+  bool open() const { return close_ != nullptr; }
+
+ private:
+  void (*close_)();
+};
+
 void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size_t token,
                 std::size_t tokens) {
   const PackedMatrix::Impl& w = *job.weight;
@@ -91,12 +110,23 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
   };
   if (w.precision != Precision::F32) {
     UnpackedTile tiles[kUnitGroups];
+    const TileScope scope(kernels, tokens);
+    const auto unpack = scope.open() ? kernels.unpack_tiles : kernels.unpack;
     for (std::size_t begin = 0; begin < w.in_features; begin += kChunk) {
       const std::size_t subs = std::min(kChunk, w.in_features - begin) / kSubTile;
       for (std::size_t g = 0; g < groups; ++g) {
-        kernels.unpack(w.data + (group + g) * w.stride, begin / kSubTile, subs, &tiles[g]);
+        unpack(w.data + (group + g) * w.stride, begin / kSubTile, subs, &tiles[g]);
       }
       const std::size_t record = begin / kChunk * x.tokens + token;
+      if (scope.open()) {
+        kernels.multiply_tiles(tiles, groups, subs, x.records + record, tokens, sums[0],
+                               sums_stride);
+        if (pair) {
+          kernels.multiply_tiles(tiles, groups, subs, x.rest + record, tokens, rest[0],
+                                 sums_stride);
+        }
+        continue;
+      }
       by_dozen([&](std::size_t t, std::size_t count) {
         kernels.multiply(tiles, groups, subs, x.records + record + t, count,
                          sums[0] + t * kGroupRows, sums_stride);
@@ -209,7 +239,7 @@ void need(Activations& x, const PackedMatrix& weight, Arena& arena) {
   const PackedMatrix::Impl& w = weight.impl();
   if (!w.packed()) return;
   if (w.precision != Precision::F32) {
-    const std::size_t count = x.chunks() * x.tokens;
+    const std::size_t count = x.chunks() * x.tokens + kTileRecordsPast;
     if (x.records == nullptr) x.records = arena.take<ActivationRecord>(count);
     if (x.rest == nullptr && w.precision == Precision::Int8Pair) {
       x.rest = arena.take<ActivationRecord>(count);

@@ -113,6 +113,9 @@ struct Avx512 {
   static I bit_or(I a, I b) { return _mm512_or_si512(a, b); }
   static I add_words(I a, I b) { return _mm512_add_epi32(a, b); }
   static I sub_words(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static I sub_bytes(I a, std::uint8_t b) {
+    return _mm512_sub_epi8(a, _mm512_set1_epi8(static_cast<char>(b)));
+  }
   static I left(I a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n)); }
   /// a, where F32 has its exponent.
   static I exponent(I a) { return _mm512_slli_epi32(a, 23); }
@@ -130,6 +133,10 @@ struct Avx512 {
   static I max_words(I a, I b) { return _mm512_max_epu32(a, b); }
   static std::uint32_t max_word(I x) { return _mm512_reduce_max_epu32(x); }
   static int sum_words(I x) { return _mm512_reduce_add_epi32(x); }
+  /// The low half of each lane.
+  static void store_halves(void* p, I x) {
+    _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+  }
   /// The low byte of each lane.
   static void store_bytes(void* p, I x) {
     _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));

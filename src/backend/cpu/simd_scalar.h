@@ -62,6 +62,11 @@ struct Scalar {
   static I bit_or(I a, I b) { return a | b; }
   static I add_words(I a, I b) { return a + b; }
   static I sub_words(I a, I b) { return a - b; }
+  static I sub_bytes(I a, std::uint8_t b) {
+    I result = 0;
+    for (int i = 0; i < 32; i += 8) result |= (((a >> i) - b) & 255U) << i;
+    return result;
+  }
   static I left(I a, int n) { return a << n; }
   /// a, where F32 has its exponent.
   static I exponent(I a) { return a << 23; }
@@ -80,6 +85,10 @@ struct Scalar {
   static I max_words(I a, I b) { return a > b ? a : b; }
   static std::uint32_t max_word(I x) { return x; }
   static int sum_words(I x) { return static_cast<std::int32_t>(x); }
+  static void store_halves(void* p, I x) {
+    const auto low = static_cast<std::uint16_t>(x);
+    std::memcpy(p, &low, 2);
+  }
   static void store_bytes(void* p, I x) {
     const auto low = static_cast<std::uint8_t>(x);
     std::memcpy(p, &low, 1);
