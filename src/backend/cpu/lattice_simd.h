@@ -28,6 +28,41 @@ alignas(64) inline constexpr auto kIq3SCodes = lattice::with_levels(lattice::kIq
 /// IQ1: eight times the digit -1, 0 or 1, plus one; the minus takes two off again.
 alignas(64) inline constexpr auto kIq1Codes =
     lattice::with_levels(lattice::kIq1, std::array<std::uint8_t, 3>{0, 8, 16}, 16 - 8 + 1);
+/// The digits of small lattices in 16 bits, as the 16-bit permutations of AVX-512 look them up
+/// (Avx512::lookup256, lookup512). A point's nibbles are turned into bytes in the order 0, 2, 1, 3;
+/// of an octet nibble k holds digits k and k + 4, two bits each, of a quad digit k.
+template <typename Word, std::size_t Count>
+constexpr std::array<std::uint16_t, Count> as_nibbles(const std::array<Word, Count>& points) {
+  constexpr std::array<unsigned, 4> place{0, 8, 4, 12};  // of nibbles 0..3
+  std::array<std::uint16_t, Count> out{};
+  for (std::size_t i = 0; i < Count; ++i) {
+    for (unsigned k = 0; k < sizeof(Word); ++k) {
+      const auto digit = static_cast<unsigned>(points[i] >> (8 * k) & 255U);
+      out[i] = static_cast<std::uint16_t>(out[i] | digit << (place[k % 4] + 2 * (k / 4)));
+    }
+  }
+  return out;
+}
+alignas(64) inline constexpr auto kIq2XxsNibbles = as_nibbles(lattice::kIq2Xxs);
+alignas(64) inline constexpr auto kIq2XsNibbles = as_nibbles(lattice::kIq2Xs);
+alignas(64) inline constexpr auto kIq3SNibbles = as_nibbles(lattice::kIq3S);
+alignas(64) inline constexpr auto kIq3XxsNibbles = as_nibbles(lattice::kIq3Xxs);
+/// Codes of a nibble's lower and upper two bits (IQ2), and of its three (IQ3).
+template <typename Levels>
+constexpr std::array<std::uint8_t, 16> nibble_codes(const Levels& levels, unsigned shift,
+                                                    unsigned zero) {
+  std::array<std::uint8_t, 16> out{};
+  for (unsigned n = 0; n < 16; ++n) {
+    const std::size_t digit = n >> shift & (levels.size() == 3 ? 3U : 7U);
+    if (digit < levels.size()) out[n] = static_cast<std::uint8_t>(levels[digit] + zero);
+  }
+  return out;
+}
+alignas(16) inline constexpr auto kIq2Low = nibble_codes(lattice::kIq2Levels, 0, 64);
+alignas(16) inline constexpr auto kIq2High = nibble_codes(lattice::kIq2Levels, 2, 64);
+alignas(16) inline constexpr auto kIq3XxsLow = nibble_codes(lattice::kIq3XxsLevels, 0, 64);
+alignas(16) inline constexpr auto kIq3SLow = nibble_codes(lattice::kIq3SLevels, 0, 16);
+
 /// IQ4_NL, IQ4_XS; zero is 128.
 alignas(16) inline constexpr auto kIq4Codes = [] {
   std::array<std::uint8_t, 16> codes{};
@@ -54,7 +89,20 @@ struct LatticeKernels {
     const auto low = [&](int k) { return S::bytes(sub + 16 * k + row); };
     const auto head = [&](int at) { return S::bytes(tile + at + row); };
     if constexpr (D == DType::IQ3_XXS) {
-      for (int q = 0; q < 8; ++q) w[q] = S::quads(kIq3XxsCodes.data(), low(q));
+      if constexpr (S::kPermutes) {
+        for (int q = 0; q < 8; q += 2) {
+          const auto nibbles = S::lookup256(kIq3XxsNibbles.data(), sub + 16 * q + row);
+          for (int k = 0; k < 2; ++k) w[q + k] = S::lookup(kIq3XxsLow.data(), nibbles[k]);
+        }
+      } else {
+        for (int q = 0; q < 8; ++q) w[q] = S::quads(kIq3XxsCodes.data(), low(q));
+      }
+    } else if constexpr (D == DType::IQ3_S && S::kPermutes) {
+      for (int q = 0; q < 8; q += 2) {
+        const auto nibbles =
+            S::lookup512(kIq3SNibbles.data(), sub + 16 * q + row, tile + 96 + 16 * s + row, q);
+        for (int k = 0; k < 2; ++k) w[q + k] = S::lookup(kIq3SLow.data(), nibbles[k]);
+      }
     } else if constexpr (D == DType::IQ3_S) {
       const I high = S::left(head(96 + 16 * s), 8);  // quad q's bit belongs at bit 8
       const I ninth = S::all_words(256);
@@ -63,8 +111,27 @@ struct LatticeKernels {
         w[q] = S::quads(kIq3SCodes.data(), rank);
       }
     } else if constexpr (D == DType::IQ2_XXS) {
-      for (int o = 0; o < 4; ++o) {
-        S::octets(kIq2XxsCodes.data(), low(o), w[2 * o], w[2 * o + 1]);
+      if constexpr (S::kPermutes) {
+        for (int o = 0; o < 4; o += 2) {
+          const auto nibbles = S::lookup256(kIq2XxsNibbles.data(), sub + 16 * o + row);
+          for (int k = 0; k < 2; ++k) {
+            w[2 * (o + k)] = S::lookup(kIq2Low.data(), nibbles[k]);
+            w[2 * (o + k) + 1] = S::lookup(kIq2High.data(), nibbles[k]);
+          }
+        }
+      } else {
+        for (int o = 0; o < 4; ++o) {
+          S::octets(kIq2XxsCodes.data(), low(o), w[2 * o], w[2 * o + 1]);
+        }
+      }
+    } else if constexpr (D == DType::IQ2_XS && S::kPermutes) {
+      for (int o = 0; o < 4; o += 2) {
+        const auto nibbles = S::lookup512(kIq2XsNibbles.data(), sub + 16 * o + row,
+                                          tile + 160 + 16 * (s / 2) + row, 4 * (s % 2) + o);
+        for (int k = 0; k < 2; ++k) {
+          w[2 * (o + k)] = S::lookup(kIq2Low.data(), nibbles[k]);
+          w[2 * (o + k) + 1] = S::lookup(kIq2High.data(), nibbles[k]);
+        }
       }
     } else if constexpr (D == DType::IQ2_XS) {
       const I high = S::left(S::right(head(160 + 16 * (s / 2)), 4 * (s % 2)), 8);

@@ -19,6 +19,7 @@ struct Avx2 {
   static constexpr int kTokens = 4;
   static constexpr int kF32Tokens = 8;
   static constexpr int kDotTokens = 3;
+  static constexpr bool kPermutes = false;  // has a permutation that reaches so far
   static constexpr int kDotRows = 2;
   using F = __m256;
   using I = __m256i;

@@ -21,7 +21,8 @@ struct Avx512 {
   static constexpr int kGroups = 2;  // groups and tokens that a packed kernel keeps in registers
   static constexpr int kTokens = 6;
   static constexpr int kF32Tokens = 12;
-  static constexpr int kDotTokens = 6;  // the same for row products
+  static constexpr int kDotTokens = 6;     // the same for row products
+  static constexpr bool kPermutes = true;  // has a permutation that reaches so far
   static constexpr int kDotRows = 4;
   using F = __m512;   // 16 floats
   using I = __m512i;  // 16 words, each a sum or four codes
@@ -147,18 +148,84 @@ struct Avx512 {
     const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(sixteen), w);
   }
-  /// table[ranks]
+  /// table[ranks]. Loads one by one, each blended into its lane: gathers take twice as long where
+  /// microcode mends Downfall, and are hardly faster where it does not.
   static I quads(const std::uint32_t* table, I ranks) {
-    return _mm512_i32gather_epi32(ranks, table, 4);
+    alignas(64) std::uint32_t r[16];
+    store_words(r, ranks);
+    const auto eight = [table](const std::uint32_t* rank) {
+      __m256i x = _mm256_set1_epi32(static_cast<int>(table[rank[0]]));
+#pragma GCC unroll 8
+      for (int i = 1; i < 8; ++i) {
+        const auto lane = static_cast<__mmask8>(1U << i);
+        asm("vpbroadcastd %1, %0%{%2%}" : "+v"(x) : "m"(table[rank[i]]), "Yk"(lane));
+      }
+      return x;
+    };
+    return _mm512_inserti64x4(_mm512_castsi256_si512(eight(r)), eight(r + 8), 1);
   }
   /// The first and the second four bytes of table[ranks].
   static void octets(const std::uint64_t* table, I ranks, I& first, I& second) {
-    const I a = _mm512_i32gather_epi64(_mm512_castsi512_si256(ranks), table, 8);
-    const I b = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(ranks, 1), table, 8);
+    alignas(64) std::uint32_t r[16];
+    store_words(r, ranks);
+    const auto eight = [table](const std::uint32_t* rank) {
+      I x = _mm512_set1_epi64(static_cast<std::int64_t>(table[rank[0]]));
+#pragma GCC unroll 8
+      for (int i = 1; i < 8; ++i) {
+        const auto lane = static_cast<__mmask8>(1U << i);
+        asm("vpbroadcastq %1, %0%{%2%}" : "+v"(x) : "m"(table[rank[i]]), "Yk"(lane));
+      }
+      return x;
+    };
+    const I a = eight(r);
+    const I b = eight(r + 8);
     const I even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const I odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     first = _mm512_permutex2var_epi32(a, even, b);
     second = _mm512_permutex2var_epi32(a, odd, b);
+  }
+  struct Nibbles {
+    I of[2];
+    I operator[](int k) const { return of[k]; }
+  };
+  /// Twice sixteen table[ranks] of 256 entries of four nibbles 0, 2, 1, 3, each nibble a byte. The
+  /// table stays in registers: four permutations of 64 entries, of which two bits choose one.
+  static Nibbles lookup256(const std::uint16_t* table, const std::byte* ranks) {
+    return spread(permute256(table, sixteen_bits(ranks)));
+  }
+  /// The same of 512 entries. The ranks' ninth bits: `bit` of sixteen bytes for the first sixteen,
+  /// the next bit of the same bytes for the others.
+  static Nibbles lookup512(const std::uint16_t* table, const std::byte* ranks,
+                           const std::byte* ninths, int bit) {
+    const I rank = sixteen_bits(ranks);
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(ninths));
+    const I ninth = _mm512_cvtepu8_epi16(_mm256_broadcastsi128_si256(sixteen));
+    const auto wanted = static_cast<short>(1 << bit);
+    const I bits = _mm512_inserti64x4(_mm512_set1_epi16(wanted),
+                                      _mm256_set1_epi16(static_cast<short>(2 * wanted)), 1);
+    const __mmask32 upper = _mm512_test_epi16_mask(ninth, bits);
+    return spread(
+        _mm512_mask_blend_epi16(upper, permute256(table, rank), permute256(table + 256, rank)));
+  }
+  static I sixteen_bits(const std::byte* ranks) {
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(ranks)));
+  }
+  static I permute256(const std::uint16_t* table, I rank) {
+    const auto part = [&](int k) {
+      return _mm512_permutex2var_epi16(words(table + 64 * k), rank, words(table + 64 * k + 32));
+    };
+    const __mmask32 bit6 = _mm512_test_epi16_mask(rank, _mm512_set1_epi16(64));
+    const __mmask32 bit7 = _mm512_test_epi16_mask(rank, _mm512_set1_epi16(128));
+    const I low = _mm512_mask_blend_epi16(bit6, part(0), part(1));
+    const I high = _mm512_mask_blend_epi16(bit6, part(2), part(3));
+    return _mm512_mask_blend_epi16(bit7, low, high);
+  }
+  static Nibbles spread(I both) {
+    const auto bytes_of = [](__m256i x) {
+      const I wide = _mm512_cvtepu16_epi32(x);
+      return bit_and(bit_or(wide, _mm512_slli_epi32(wide, 12)), all_words(0x0F0F0F0FU));
+    };
+    return {{bytes_of(_mm512_castsi512_si256(both)), bytes_of(_mm512_extracti64x4_epi64(both, 1))}};
   }
   /// Bytes of w become Sum - w where bit j of the same byte of `signs` is set.
   template <int Sum>

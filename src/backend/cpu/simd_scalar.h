@@ -21,6 +21,7 @@ struct Scalar {
   static constexpr int kTokens = 4;
   static constexpr int kF32Tokens = 4;
   static constexpr int kDotTokens = 1;
+  static constexpr bool kPermutes = false;  // has a permutation that reaches so far
   static constexpr int kDotRows = 1;
   using F = float;
   using I = std::uint32_t;  // a sum (two's complement) or four codes
