@@ -138,6 +138,7 @@ LoadedModel load_model(const ModelArguments& arguments, const Context& context, 
                            format_bytes(limit.available)));
   }
   Tokenizer tokenizer = load_tokenizer(*checkpoint);
+  usable_vocabulary(config, tokenizer);  // before the work of loading
   std::unique_ptr<Model> model = Model::load(checkpoint, options);
   return {path,   std::move(checkpoint), std::move(model), std::move(tokenizer), estimate,
           tokens, options.precision};

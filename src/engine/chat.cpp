@@ -5,14 +5,16 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/file_map.h"
+#include "base/json_guard.h"
+#include "formats/file_text.h"
+#include "tokenizer/tokenizer_file.h"
 
 namespace fathom {
 namespace {
 
 namespace fs = std::filesystem;
 constexpr std::string_view kSpace = " \t\r\n\v\f";
-constexpr std::size_t kMaxTemplateFile = std::size_t{16} << 20;
+constexpr std::size_t kMaxTemplateFile = std::size_t{1} << 20;
 
 /// Templates trim what they insert, so the ends of a message are not looked for.
 std::string_view trimmed(std::string_view text) {
@@ -46,18 +48,9 @@ std::vector<std::string> texts_of(const nlohmann::ordered_json& message) {
   return texts;
 }
 
-std::string read_text_file(const fs::path& path, std::size_t limit) {
-  const FileMap file(path);
-  require(file.size() <= limit, ErrorCode::ResourceLimit,
-          "{}: {} bytes, but a chat template's file has at most {}", path.string(), file.size(),
-          limit);
-  const auto bytes = file.bytes();
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 /// tokenizer_config.json's "chat_template": a string, or a list of named ones.
 std::optional<std::string> template_of_config(const fs::path& file) {
-  const auto config = nlohmann::json::parse(read_text_file(file, kMaxTemplateFile), nullptr, false);
+  const auto config = nlohmann::json::parse(read_tokenizer_config(file), nullptr, false);
   require(config.is_object(), ErrorCode::Corrupt, "{}: not a JSON object", file.string());
   const auto entry = config.find("chat_template");
   if (entry == config.end()) return {};
@@ -87,10 +80,13 @@ std::optional<std::string> chat_template_source(const Checkpoint& checkpoint) {
   if (checkpoint.source() != CheckpointSource::HuggingFace) return {};
   const fs::path folder =
       fs::is_directory(checkpoint.path()) ? checkpoint.path() : checkpoint.path().parent_path();
-  const fs::path jinja = folder / "chat_template.jinja";
-  if (fs::exists(jinja)) return read_text_file(jinja, kMaxTemplateFile);
-  const fs::path config = folder / "tokenizer_config.json";
-  if (fs::exists(config)) return template_of_config(config);
+  const auto inside = [&](const char* name) { return resolve_inside(folder, name, folder); };
+  if (is_present(folder / "chat_template.jinja")) {
+    return read_text_file(inside("chat_template.jinja"), kMaxTemplateFile);
+  }
+  if (is_present(folder / "tokenizer_config.json")) {
+    return template_of_config(inside("tokenizer_config.json"));
+  }
   return {};
 }
 

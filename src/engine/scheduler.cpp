@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/tokenizer_loader.h"
+
 namespace fathom {
 namespace {
 
@@ -34,14 +36,6 @@ KvCacheOptions cache_options(const SchedulerOptions& options, std::size_t contex
   // a copy of it.
   if (cache.capacity_tokens == 0) cache.capacity_tokens = context_tokens + KvCache::kPageTokens;
   return cache;
-}
-
-std::size_t usable_vocabulary(const ModelConfig& config, const Tokenizer& tokenizer) {
-  const auto rows = static_cast<std::size_t>(config.vocab_size);
-  require(tokenizer.vocab_size() <= rows, ErrorCode::Corrupt,
-          "the tokenizer has {} tokens, but the model only {}; they do not belong together",
-          tokenizer.vocab_size(), rows);
-  return tokenizer.vocab_size();
 }
 
 /// Ends a forward pass between two layers when nobody waits for it any more: a prompt's step may

@@ -3,14 +3,12 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/file_map.h"
+#include "formats/file_text.h"
 #include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/tokenizer_file.h"
 
 namespace fathom {
 namespace {
-
-// tokenizer.json is parsed in memory; the largest vocabularies known take 35 MB.
-constexpr std::uintmax_t kLargestJson = std::uintmax_t{256} << 20;
 
 /// The array at `key`, or nullptr when it is absent. `T` is one of the MetaValue's arrays.
 template <typename T>
@@ -157,25 +155,17 @@ TokenizerSpec spec_from_gguf(const Checkpoint& checkpoint) {
   return spec;
 }
 
-/// The whole file; "" when it does not exist and is not `needed`.
-std::string read_text(const std::filesystem::path& path, bool needed) {
-  if (!needed && !std::filesystem::exists(path)) return {};
-  const FileMap file(path);
-  require(file.size() <= kLargestJson, ErrorCode::ResourceLimit,
-          "{}: has {} bytes; more than {} are not supported", path.string(), file.size(),
-          kLargestJson);
-  const auto bytes = file.bytes();
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 TokenizerSpec spec_from_folder(const Checkpoint& checkpoint) {
   const bool is_folder = std::filesystem::is_directory(checkpoint.path());
   const auto folder = is_folder ? checkpoint.path() : checkpoint.path().parent_path();
-  const auto path = folder / "tokenizer.json";
-  require(std::filesystem::exists(path), ErrorCode::NotFound,
+  require(is_present(folder / "tokenizer.json"), ErrorCode::NotFound,
           "{}: has no tokenizer.json; other forms of a vocabulary are not read", folder.string());
-  TokenizerSpec spec = parse_tokenizer_json(
-      read_text(path, true), read_text(folder / "tokenizer_config.json", false), path.string());
+  const auto path = resolve_inside(folder, "tokenizer.json", folder);
+  std::string config;
+  if (is_present(folder / "tokenizer_config.json")) {
+    config = read_tokenizer_config(resolve_inside(folder, "tokenizer_config.json", folder));
+  }
+  TokenizerSpec spec = tokenizer_spec(read_tokenizer_file(path), config, path.string());
   append_ids(checkpoint, "generation_config.eos_token_id", spec.end_of_generation);
   append_ids(checkpoint, "eos_token_id", spec.end_of_generation);
   return spec;
@@ -194,6 +184,14 @@ Tokenizer load_tokenizer(const Checkpoint& checkpoint) {
   }
   fail(ErrorCode::NotFound, "{}: a model in memory carries no tokenizer",
        checkpoint.path().string());
+}
+
+std::size_t usable_vocabulary(const ModelConfig& config, const Tokenizer& tokenizer) {
+  const auto rows = static_cast<std::size_t>(config.vocab_size);
+  require(tokenizer.vocab_size() <= rows, ErrorCode::Corrupt,
+          "the tokenizer has {} tokens, but the model only {}; they do not belong together",
+          tokenizer.vocab_size(), rows);
+  return tokenizer.vocab_size();
 }
 
 }  // namespace fathom

@@ -4,6 +4,7 @@
 // Hugging Face folder to read. The rules of tokenization are tokenizer/'s.
 #pragma once
 
+#include "config/model_config.h"
 #include "formats/checkpoint.h"
 #include "tokenizer/tokenizer.h"
 
@@ -17,5 +18,9 @@ namespace fathom {
 /// Fathom does not implement (an unknown tokenizer.ggml.pre above all), Error(Corrupt |
 /// ResourceLimit).
 Tokenizer load_tokenizer(const Checkpoint& checkpoint);
+
+/// How many of the model's logits are tokens: an embedding may have more rows than its vocabulary
+/// has pieces, never fewer. Throws Error(Corrupt) when the two do not belong together.
+std::size_t usable_vocabulary(const ModelConfig& config, const Tokenizer& tokenizer);
 
 }  // namespace fathom

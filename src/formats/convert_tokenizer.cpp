@@ -7,10 +7,11 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json_guard.h"
 #include "formats/convert_parts.h"
 #include "formats/file_text.h"
-#include "formats/json_guard.h"
 #include "formats/sentencepiece_model.h"
+#include "tokenizer/tokenizer_file.h"
 
 namespace fathom {
 namespace {
@@ -26,8 +27,6 @@ enum Type : std::int32_t {
   kByte = 6
 };
 
-constexpr std::size_t kTokenizerBytes = 64u << 20;
-
 struct Vocabulary {
   std::vector<std::string> tokens;
   std::vector<std::int32_t> types;
@@ -36,11 +35,9 @@ struct Vocabulary {
   std::set<std::string> added;      // contents of added tokens
 };
 
-json read_json(const std::filesystem::path& path) {
-  const std::string text = read_text_file(path, kTokenizerBytes);
-  guard_json(text, {.depth = 64, .string_bytes = 4u << 20}, path);
+json read_config(const std::filesystem::path& path) {
   try {
-    return json::parse(text);
+    return json::parse(read_tokenizer_config(path));
   } catch (const json::exception& error) {
     fail(ErrorCode::Corrupt, "{}: not JSON: {}", path.string(), json_complaint(error.what()));
   }
@@ -135,12 +132,12 @@ class TokenizerConverter {
   }
 
   void run(const ConvertOptions& options, const Checkpoint& source, GgufMetadata& metadata) {
-    if (exists("tokenizer_config.json")) config_ = read_json(file("tokenizer_config.json"));
-    if (exists("tokenizer.json")) tokenizer_ = read_json(file("tokenizer.json"));
-    const json& bpe = member(tokenizer_, "model");
+    if (exists("tokenizer_config.json")) config_ = read_config(file("tokenizer_config.json"));
+    if (exists("tokenizer.json")) tables_ = read_tokenizer_file(file("tokenizer.json"));
+    const json& bpe = member(tokenizer(), "model");
     const bool byte_fallback = member(bpe, "byte_fallback") == true;
     const bool sentencepiece = exists("tokenizer.model") || byte_fallback;
-    require(exists("tokenizer.model") || tokenizer_.is_object(), ErrorCode::NotFound,
+    require(exists("tokenizer.model") || tokenizer().is_object(), ErrorCode::NotFound,
             "{}: has neither tokenizer.json nor tokenizer.model", folder_.string());
     if (exists("tokenizer.model")) {
       read_pieces();
@@ -156,13 +153,13 @@ class TokenizerConverter {
     metadata.string("tokenizer.ggml.model", sentencepiece ? "llama" : "gpt2");
     if (sentencepiece) {
       metadata.string("tokenizer.ggml.pre", options.pre_tokenizer.value_or("default"));
-      if (!exists("tokenizer.model")) derive_scores(bpe);
+      if (!exists("tokenizer.model")) derive_scores();
       vocabulary_.scores.resize(vocabulary_.tokens.size(), -1e4f);
     } else {
-      metadata.string("tokenizer.ggml.pre", options.pre_tokenizer
-                                                ? *options.pre_tokenizer
-                                                : pre_tokenizer_name(tokenizer_, folder_.string()));
-      read_merges(bpe);
+      metadata.string("tokenizer.ggml.pre",
+                      options.pre_tokenizer ? *options.pre_tokenizer
+                                            : pre_tokenizer_name(tokenizer(), folder_.string()));
+      read_merges();
     }
     metadata.strings("tokenizer.ggml.tokens", vocabulary_.tokens);
     metadata.i32s("tokenizer.ggml.token_type", vocabulary_.types);
@@ -195,23 +192,23 @@ class TokenizerConverter {
   }
 
   void read_vocabulary(const json& bpe) {
-    const json& vocab = member(bpe, "vocab");
-    require(vocab.is_object(), ErrorCode::Corrupt, "{}: tokenizer.json has no vocabulary",
+    require(tables_.has_vocab, ErrorCode::Corrupt, "{}: tokenizer.json has no vocabulary",
             folder_.string());
     const std::string unknown = string_of(member(bpe, "unk_token"));
     std::vector<bool> taken(model_.vocab_size, false);
-    for (const auto& [text, id] : vocab.items()) {
-      require(id.is_number_unsigned(), ErrorCode::Corrupt,
-              "{}: tokenizer.json: the id of token {} is not a number", folder_.string(),
+    for (std::size_t i = 0; i < tables_.ids.size(); ++i) {
+      const std::string_view text = tables_.pieces[i];
+      require(tables_.ids[i] >= 0, ErrorCode::Corrupt,
+              "{}: tokenizer.json: the id of token {} is not a number from 0 up", folder_.string(),
               printable(text));
-      const auto number = id.get<std::uint64_t>();
+      const auto number = static_cast<std::uint64_t>(tables_.ids[i]);
       const bool byte = text.size() == 6 && text.starts_with("<0x") && text.ends_with(">");
       const std::int32_t type = !unknown.empty() && text == unknown            ? kUnknown
                                 : byte && member(bpe, "byte_fallback") == true ? kByte
                                                                                : kNormal;
       require(number >= taken.size() || !taken[number], ErrorCode::Corrupt,
               "{}: tokenizer.json gives the id {} twice", folder_.string(), number);
-      put(number, text, type);
+      put(number, std::string(text), type);
       taken[number] = true;
     }
   }
@@ -225,12 +222,12 @@ class TokenizerConverter {
       vocabulary_.added.insert(content);
       put(id, content, unknown ? kUnknown : control ? kControl : kUserDefined);
     };
-    for (const json& entry : member(tokenizer_, "added_tokens")) {
+    for (const json& entry : member(tokenizer(), "added_tokens")) {
       require(member(entry, "id").is_number_unsigned(), ErrorCode::Corrupt,
               "{}: tokenizer.json: an added token has no id", folder_.string());
       add(member(entry, "id").get<std::uint64_t>(), entry);
     }
-    if (tokenizer_.is_object()) return;
+    if (tokenizer().is_object()) return;
     // tokenizer.model alone: what was added stands in tokenizer_config.json.
     const json& decoder = member(config_, "added_tokens_decoder");
     if (!decoder.is_object()) return;
@@ -262,33 +259,23 @@ class TokenizerConverter {
     }
   }
 
-  static std::pair<std::string, std::string> merge_pair(const json& merge) {
-    if (merge.is_array() && merge.size() == 2) {
-      return {string_of(merge[0]), string_of(merge[1])};
-    }
-    const std::string text = string_of(merge);
-    const std::size_t space = text.find(' ');
-    if (space == std::string::npos) return {};
-    return {text.substr(0, space), text.substr(space + 1)};
-  }
-
-  void read_merges(const json& bpe) {
-    for (const json& merge : member(bpe, "merges")) {
-      auto [left, right] = merge_pair(merge);
-      require(!left.empty() && !right.empty(), ErrorCode::Corrupt,
+  void read_merges() {
+    const StringTable& sides = tables_.merge_sides;
+    for (std::size_t i = 0; i + 1 < sides.size(); i += 2) {
+      require(!sides[i].empty() && !sides[i + 1].empty(), ErrorCode::Corrupt,
               "{}: tokenizer.json has a merge that is not two pieces", folder_.string());
-      vocabulary_.merges.push_back(left + " " + right);
+      vocabulary_.merges.push_back(fmt::format("{} {}", sides[i], sides[i + 1]));
     }
   }
 
   /// tokenizer.json has no scores. SentencePiece merges the pair whose piece scores best, and
   /// trained scores are the pieces' ranks, so the rank in which merges first make a piece is one.
   /// Pieces that no merge makes (single characters) rank after all others.
-  void derive_scores(const json& bpe) {
+  void derive_scores() {
+    const StringTable& sides = tables_.merge_sides;
     std::map<std::string, float> rank;
-    for (const json& merge : member(bpe, "merges")) {
-      auto [left, right] = merge_pair(merge);
-      rank.emplace(left + right, -static_cast<float>(rank.size()));
+    for (std::size_t i = 0; i + 1 < sides.size(); i += 2) {
+      rank.emplace(fmt::format("{}{}", sides[i], sides[i + 1]), -static_cast<float>(rank.size()));
     }
     std::vector<float>& scores = vocabulary_.scores;
     scores.assign(vocabulary_.tokens.size(), 0.0f);
@@ -342,7 +329,7 @@ class TokenizerConverter {
                           GgufMetadata& metadata) const {
     const std::string key = "tokenizer.ggml.add_" + which + "_token";
     const std::string token = token_text(member(config_, (which + "_token").c_str()));
-    if (const json* single = template_processing(member(tokenizer_, "post_processor"))) {
+    if (const json* single = template_processing(member(tokenizer(), "post_processor"))) {
       const json& edge = single->empty() ? json() : first ? single->front() : single->back();
       const std::string id = string_of(member(member(edge, "SpecialToken"), "id"));
       metadata.boolean(key, !id.empty() && (token.empty() || id == token));
@@ -390,10 +377,13 @@ class TokenizerConverter {
     }
   }
 
+  /// tokenizer.json but for its vocabulary and merges; null when there is none.
+  const json& tokenizer() const { return tables_.rest; }
+
   const std::filesystem::path& folder_;
   const ConvertModel& model_;
   std::vector<std::string>& notes_;
-  json tokenizer_;
+  TokenizerFile tables_;
   json config_;
   Vocabulary vocabulary_;
 };

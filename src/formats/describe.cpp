@@ -4,11 +4,11 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/json_guard.h"
 #include "base/progress.h"
 #include "formats/file_text.h"
 #include "formats/gguf_checkpoint.h"
 #include "formats/hf_checkpoint.h"
-#include "formats/json_guard.h"
 #include "formats/quantize_mix.h"
 
 namespace fathom {

@@ -7,8 +7,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/json_guard.h"
 #include "formats/file_text.h"
-#include "formats/json_guard.h"
 #include "formats/shard_index.h"
 
 namespace fathom {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json_guard.h"
 #include "formats/file_text.h"
-#include "formats/json_guard.h"
 
 namespace fathom {
 

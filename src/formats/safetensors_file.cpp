@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "base/json_guard.h"
 #include "formats/file_text.h"
-#include "formats/json_guard.h"
 
 namespace fathom {
 namespace {
@@ -238,36 +238,6 @@ class HeaderSax final : public nlohmann::json_sax<nlohmann::json> {
   bool seen_offsets_ = false;
 };
 
-/// Reads the mapping and lets go of the pages behind, so a 100 MB header is never resident whole.
-class DroppingIterator {
- public:
-  using iterator_category = std::input_iterator_tag;
-  using value_type = char;
-  using difference_type = std::ptrdiff_t;
-  using pointer = const char*;
-  using reference = const char&;
-
-  DroppingIterator(const FileMap* map, std::size_t at) : map_(map), at_(at) {}
-  reference operator*() const { return reinterpret_cast<const char*>(map_->bytes().data())[at_]; }
-  DroppingIterator& operator++() {
-    ++at_;
-    if (at_ % kWindow == 0) map_->dont_need(at_ - kWindow, kWindow);
-    return *this;
-  }
-  DroppingIterator operator++(int) {
-    DroppingIterator before = *this;
-    ++*this;
-    return before;
-  }
-  bool operator==(const DroppingIterator& other) const { return at_ == other.at_; }
-  bool operator!=(const DroppingIterator& other) const { return at_ != other.at_; }
-
- private:
-  static constexpr std::size_t kWindow = 1u << 20;
-  const FileMap* map_;
-  std::size_t at_;
-};
-
 }  // namespace
 
 std::string_view safetensors_dtype_name(DType dtype) {
@@ -296,12 +266,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : map_(path)
   require(header.starts_with('{'), ErrorCode::Corrupt,
           "{}: the header does not begin with '{{'; this is probably not a safetensors file", file);
 
-  std::size_t dropped = 0;
-  guard_json(header, {.depth = 8, .string_bytes = SafetensorsLimits::kStringBytes}, path,
-             [&](std::size_t walked) {
-               map_.dont_need(dropped, walked - dropped);
-               dropped = walked;
-             });
+  guard_json(map_, 8, begin, {.depth = 8, .string_bytes = SafetensorsLimits::kStringBytes});
   HeaderSax sax(file, tensors_, metadata_);
   nlohmann::json::sax_parse(DroppingIterator(&map_, 8), DroppingIterator(&map_, begin), &sax);
 

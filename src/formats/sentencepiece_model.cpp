@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "formats/json_guard.h"
+#include "base/json_guard.h"
 
 namespace fathom {
 namespace {

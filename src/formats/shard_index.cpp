@@ -3,8 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json_guard.h"
 #include "formats/file_text.h"
-#include "formats/json_guard.h"
 
 namespace fathom {
 namespace {

@@ -53,16 +53,6 @@ constexpr std::uint64_t kNoPair = ~std::uint64_t{0};
 
 }  // namespace
 
-void StringTable::reserve(std::size_t strings, std::size_t bytes) {
-  starts_.reserve(strings + 1);
-  bytes_.reserve(bytes);
-}
-
-void StringTable::push_back(std::string_view text) {
-  bytes_.append(text);
-  starts_.push_back(bytes_.size());
-}
-
 MergeTable::MergeTable(std::size_t count) {
   const std::size_t slots = std::bit_ceil(std::max<std::size_t>(2 * count, 16));
   slots_.assign(slots, {kNoPair, {kNoRank, kNoSymbol}});

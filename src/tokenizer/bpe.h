@@ -14,24 +14,10 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/string_table.h"
 #include "tokenizer/tokenizer.h"
 
 namespace fathom {
-
-/// Strings by index in one allocation.
-class StringTable {
- public:
-  void reserve(std::size_t strings, std::size_t bytes);
-  void push_back(std::string_view text);
-  std::string_view operator[](std::size_t i) const {
-    return {bytes_.data() + starts_[i], starts_[i + 1] - starts_[i]};
-  }
-  std::size_t size() const { return starts_.size() - 1; }
-
- private:
-  std::string bytes_;
-  std::vector<std::size_t> starts_ = {0};
-};
 
 /// A symbol of a word while it merges: a token id, or, from vocab_size on, a character that is no
 /// piece itself but part of one (some SentencePiece vocabularies).

@@ -4,13 +4,16 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/file_map.h"
+#include "base/json_guard.h"
 
 namespace fathom {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kDeepest = 64;
+using Limits = TokenizerFileLimits;
+constexpr JsonLimits kGuard{.depth = 64, .string_bytes = Limits::kStringBytes};
 
 class Sax : public nlohmann::json_sax<Json> {
  public:
@@ -30,9 +33,11 @@ class Sax : public nlohmann::json_sax<Json> {
   bool string(std::string& v) override {
     if (where_ == Where::Merges) return add_merge(v);
     if (where_ == Where::Merge) return add_side(v);
+    count_rest(v.size());
     return put(std::move(v));
   }
   bool key(std::string& v) override {
+    if (where_ == Where::Rest) count_rest(v.size());
     key_ = std::move(v);
     return true;
   }
@@ -70,7 +75,8 @@ class Sax : public nlohmann::json_sax<Json> {
     return close();
   }
   bool parse_error(std::size_t position, const std::string&, const Json::exception& e) override {
-    fail(ErrorCode::Corrupt, "{}: not valid JSON at byte {}: {}", origin_, position, e.what());
+    fail(ErrorCode::Corrupt, "{}: not JSON at byte {}: {}", origin_, position,
+         json_complaint(e.what()));
   }
 
  private:
@@ -83,6 +89,9 @@ class Sax : public nlohmann::json_sax<Json> {
   }
 
   Json* insert(Json&& value) {
+    require(++rest_values_ <= Limits::kRestValues, ErrorCode::ResourceLimit,
+            "{}: more than {} values beside the vocabulary and its merges", origin_,
+            Limits::kRestValues);
     if (open_.empty()) {
       file_.rest = std::move(value);
       return &file_.rest;
@@ -100,8 +109,6 @@ class Sax : public nlohmann::json_sax<Json> {
   bool open(Json&& value) {
     if (where_ == Where::Vocab) bad_id();
     if (where_ != Where::Rest) bad_merge();
-    require(open_.size() < kDeepest, ErrorCode::Corrupt, "{}: nests deeper than {}", origin_,
-            kDeepest);
     const bool is_model = open_.size() == 1 && open_.back()->is_object() && key_ == "model";
     open_.push_back(insert(std::move(value)));
     if (is_model) model_depth_ = open_.size();
@@ -117,28 +124,47 @@ class Sax : public nlohmann::json_sax<Json> {
     return true;
   }
 
+  void count_rest(std::size_t bytes) {
+    rest_bytes_ += bytes;
+    require(rest_bytes_ <= Limits::kRestBytes, ErrorCode::ResourceLimit,
+            "{}: more than {} bytes of text beside the vocabulary and its merges", origin_,
+            Limits::kRestBytes);
+  }
+
   bool add_id(std::int64_t id) {
     file_.pieces.push_back(key_);
+    require(file_.pieces.size() <= Limits::kTokens && file_.pieces.bytes() <= Limits::kTokenBytes,
+            ErrorCode::ResourceLimit,
+            "{}: 'model.vocab' has over {} tokens, or they have over {} bytes", origin_,
+            Limits::kTokens, Limits::kTokenBytes);
     file_.ids.push_back(id);
     return true;
   }
   bool add_merge(const std::string& merge) {
     const std::size_t space = merge.find(' ');
     if (space == std::string::npos) bad_merge();
-    file_.merge_sides.push_back(std::string_view(merge).substr(0, space));
-    file_.merge_sides.push_back(std::string_view(merge).substr(space + 1));
+    push_side(std::string_view(merge).substr(0, space));
+    push_side(std::string_view(merge).substr(space + 1));
     return true;
   }
   bool add_side(const std::string& side) {
     if (++sides_ > 2) bad_merge();
-    file_.merge_sides.push_back(side);
+    push_side(side);
     return true;
+  }
+  void push_side(std::string_view side) {
+    StringTable& sides = file_.merge_sides;
+    sides.push_back(side);
+    require(sides.size() <= 2 * Limits::kMerges && sides.bytes() <= Limits::kMergeBytes,
+            ErrorCode::ResourceLimit,
+            "{}: 'model.merges' has over {} merges, or they have over {} bytes", origin_,
+            Limits::kMerges, Limits::kMergeBytes);
   }
   [[noreturn]] void bad_id() const {
     fail(ErrorCode::Corrupt, "{}: the id of token '{}' is not an integer", origin_, key_);
   }
   [[noreturn]] void bad_merge() const {
-    fail(ErrorCode::Corrupt, "{}: merge {} is not two strings", origin_,
+    fail(ErrorCode::Corrupt, "{}: merge {} is not two pieces", origin_,
          file_.merge_sides.size() / 2);
   }
 
@@ -149,21 +175,48 @@ class Sax : public nlohmann::json_sax<Json> {
   std::size_t model_depth_ = 0;  // open_.size() inside the top-level "model", else 0
   Where where_ = Where::Rest;
   int sides_ = 0;
+  std::size_t rest_values_ = 0;
+  std::size_t rest_bytes_ = 0;
   std::string key_;
 };
+
+template <typename Iterator>
+TokenizerFile parse(Iterator begin, Iterator end, std::string_view origin) {
+  TokenizerFile file;
+  Sax sax(file, origin);
+  try {
+    Json::sax_parse(begin, end, &sax);
+  } catch (const Json::exception& e) {
+    fail(ErrorCode::Corrupt, "{}: not JSON: {}", origin, json_complaint(e.what()));
+  }
+  require(file.rest.is_object(), ErrorCode::Corrupt, "{}: not a JSON object", origin);
+  return file;
+}
 
 }  // namespace
 
 TokenizerFile parse_tokenizer_file(std::string_view content, std::string_view origin) {
-  TokenizerFile file;
-  Sax sax(file, origin);
-  try {
-    Json::sax_parse(content, &sax);
-  } catch (const Json::exception& e) {
-    fail(ErrorCode::Corrupt, "{}: not valid JSON: {}", origin, e.what());
-  }
-  require(file.rest.is_object(), ErrorCode::Corrupt, "{}: not a JSON object", origin);
+  guard_json(content, kGuard, std::string(origin));
+  return parse(content.begin(), content.end(), origin);
+}
+
+TokenizerFile read_tokenizer_file(const std::filesystem::path& path) {
+  const FileMap map(path);
+  require(map.size() <= Limits::kFileBytes, ErrorCode::ResourceLimit,
+          "{}: {} bytes, at most {} are read", path.string(), map.size(), Limits::kFileBytes);
+  guard_json(map, 0, map.size(), kGuard);
+  TokenizerFile file =
+      parse(DroppingIterator(&map, 0), DroppingIterator(&map, map.size()), path.string());
+  map.verify_unchanged();
   return file;
+}
+
+std::string read_tokenizer_config(const std::filesystem::path& path) {
+  std::string text = read_text_file(path, Limits::kConfigBytes);
+  JsonLimits limits = kGuard;
+  limits.values = Limits::kRestValues;
+  guard_json(text, limits, path);
+  return text;
 }
 
 }  // namespace fathom

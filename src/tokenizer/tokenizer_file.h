@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "tokenizer/bpe.h"
+#include "tokenizer/string_table.h"
+#include "tokenizer/tokenizer.h"
 
 namespace fathom {
 
@@ -22,8 +24,35 @@ struct TokenizerFile {
   StringTable merge_sides;  // left and right of each merge in turn
 };
 
-/// Throws Error(Corrupt) when `content` is not JSON, nests deeper than 64, or is not an object with
-/// a vocabulary and merges of the known shapes.
+/// What a tokenizer.json may hold; the largest known (35 MB, 262,000 tokens, 515,000 merges) takes
+/// half of it. A file is told apart from a hostile one only at its end, and whatever it holds must
+/// fit into little memory until then.
+struct TokenizerFileLimits {
+  static constexpr std::size_t kFileBytes = 64u << 20;
+  static constexpr std::size_t kTokens = 512u << 10;
+  static constexpr std::size_t kTokenBytes = 8u << 20;
+  static constexpr std::size_t kMerges = 1u << 20;
+  static constexpr std::size_t kMergeBytes = 16u << 20;
+  static constexpr std::size_t kStringBytes = 1u << 20;  // one string
+  static constexpr std::size_t kRestValues = 256u << 10;
+  static constexpr std::size_t kRestBytes = 8u << 20;
+  static constexpr std::size_t kConfigBytes = 16u << 20;  // tokenizer_config.json
+};
+
+/// Throws Error(NotFound | Io), and what parse_tokenizer_file() throws.
+TokenizerFile read_tokenizer_file(const std::filesystem::path& path);
+
+/// tokenizer_config.json (or another small file of JSON) as text that a parser can be given. Throws
+/// Error(NotFound | Io | ResourceLimit).
+std::string read_tokenizer_config(const std::filesystem::path& path);
+
+/// Throws Error(Corrupt) when `content` is not JSON, or is not an object with a vocabulary and
+/// merges of the known shapes; Error(ResourceLimit) beyond TokenizerFileLimits or 64 levels.
 TokenizerFile parse_tokenizer_file(std::string_view content, std::string_view origin);
+
+/// The tokenizer of a file and, for special tokens, of the text of tokenizer_config.json ("" when
+/// there is none). Throws Error(Corrupt | Unsupported | ResourceLimit).
+TokenizerSpec tokenizer_spec(const TokenizerFile& file, std::string_view tokenizer_config_json,
+                             std::string_view origin);
 
 }  // namespace fathom

@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/json_guard.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_file.h"
@@ -434,10 +435,8 @@ TokenizerSpec Reader::read() {
 
 }  // namespace
 
-TokenizerSpec parse_tokenizer_json(std::string_view tokenizer_json,
-                                   std::string_view tokenizer_config_json,
-                                   std::string_view origin) {
-  const TokenizerFile file = parse_tokenizer_file(tokenizer_json, origin);
+TokenizerSpec tokenizer_spec(const TokenizerFile& file, std::string_view tokenizer_config_json,
+                             std::string_view origin) {
   Json config = Json::object();
   try {
     if (!tokenizer_config_json.empty()) config = Json::parse(tokenizer_config_json);
@@ -445,8 +444,16 @@ TokenizerSpec parse_tokenizer_json(std::string_view tokenizer_json,
             "{}: the tokenizer_config.json beside it is not a JSON object", origin);
     return Reader(file, config, origin).read();
   } catch (const Json::exception& e) {  // bad JSON, or a shape that no check above foresaw
-    fail(ErrorCode::Corrupt, "{}, with its tokenizer_config.json: {}", origin, e.what());
+    fail(ErrorCode::Corrupt, "{}, with its tokenizer_config.json: {}", origin,
+         json_complaint(e.what()));
   }
+}
+
+TokenizerSpec parse_tokenizer_json(std::string_view tokenizer_json,
+                                   std::string_view tokenizer_config_json,
+                                   std::string_view origin) {
+  return tokenizer_spec(parse_tokenizer_file(tokenizer_json, origin), tokenizer_config_json,
+                        origin);
 }
 
 }  // namespace fathom

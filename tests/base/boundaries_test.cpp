@@ -22,7 +22,7 @@ const std::map<std::string, Folders>& allowed() {
   static const std::map<std::string, Folders> rules{
       {"base", {}},
       {"tensor", {"base"}},
-      {"formats", {"tensor", "base"}},
+      {"formats", {"tokenizer", "tensor", "base"}},
       {"tokenizer", {"tensor", "base"}},
       {"config", {"formats", "tensor", "base"}},
       {"backend", {"tensor", "base"}},

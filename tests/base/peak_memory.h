@@ -9,22 +9,24 @@
 
 namespace fathom::testing {
 
-/// The most memory, in MiB, that a process of its own had resident while it ran `action`.
-/// Sanitizers keep shadow memory, so under them it is 0: nothing is measured.
-template <typename Action>
-int peak_mib_of(Action&& action) {
+/// Sanitizers keep memory of their own: under them nothing is measured.
 #ifdef __has_feature  // clang's way to say it; g++ defines the other two
-  constexpr bool kClangSanitizer =
-      __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+inline constexpr bool kClangSanitizer =
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
 #else
-  constexpr bool kClangSanitizer = false;
+inline constexpr bool kClangSanitizer = false;
 #endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr bool kSanitizer = true;
+inline constexpr bool kMeasuresMemory = false;
 #else
-  constexpr bool kSanitizer = kClangSanitizer;
+inline constexpr bool kMeasuresMemory = !kClangSanitizer;
 #endif
-  if (kSanitizer) {
+
+/// The most memory, in MiB, that a process of its own had resident while it ran `action`; 0 where
+/// nothing is measured (`action` then runs in this process).
+template <typename Action>
+int peak_mib_of(Action&& action) {
+  if (!kMeasuresMemory) {
     action();
     return 0;
   }

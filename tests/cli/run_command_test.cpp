@@ -235,11 +235,33 @@ TEST_F(RunCommand, TooLittleMemoryIsRefusedBeforeLoading) {
   EXPECT_THAT(output.error()["message"].get<std::string>(), HasSubstr("available"));
 }
 
+TEST_F(RunCommand, ATokenizerOfAnotherModelIsRefusedByEveryCommand) {
+  const TemporaryFolder other;
+  const auto mixed = make_tiny_model(other.path());
+  auto tokenizer = tiny_tokenizer();
+  for (int id = 97; id < 120; ++id) tokenizer["model"]["vocab"]["more" + std::to_string(id)] = id;
+  write_text(mixed / "tokenizer.json", tokenizer.dump());
+  write_text(other / "text", "the same text, long enough for a window of the perplexity");
+  const std::string text = (other / "text").string();
+  for (const std::vector<std::string>& call :
+       {std::vector<std::string>{"run", mixed.string(), "hello"},
+        {"eval", mixed.string(), "--perplexity", text, "--window", "8"},
+        {"bench", mixed.string()}}) {
+    const Output output = run(call);
+    EXPECT_EQ(output.exit_code, 1) << call[0];
+    EXPECT_EQ(output.error_lines(), 1U) << output.err;
+    EXPECT_THAT(output.err, HasSubstr("the tokenizer has 120 tokens, but the model only 97"));
+  }
+}
+
 struct BadCall {
   const char* name;
   std::vector<std::string> arguments;  // MODEL stands for the model
   int exit_code;
   const char* message;
+
+  /// In the test's name as others print it; bytes of pointers change from build to build.
+  friend void PrintTo(const BadCall& call, std::ostream* out) { *out << call.name; }
 };
 
 class BadCalls : public RunCommand, public testing::WithParamInterface<BadCall> {};

@@ -7,8 +7,8 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/json_guard.h"
 #include "formats/gguf_checkpoint.h"
-#include "formats/json_guard.h"
 #include "formats/test_files.h"
 #include "tensor/quantise.h"
 

@@ -1,18 +1,19 @@
-#include "formats/json_guard.h"
-
-#include <cstring>
+#include "base/json_guard.h"
 
 #include "base/error.h"
-#include "base/file_map.h"
-#include "formats/file_text.h"
 
 namespace fathom {
+namespace {
+constexpr std::size_t kStep = 1u << 20;
+}
 
 void guard_json(std::string_view text, const JsonLimits& limits, const std::filesystem::path& file,
                 const std::function<void(std::size_t)>& progress) {
   std::size_t depth = 0;
+  std::size_t values = 1;
   std::size_t begin = 0;  // of the string, number or white space that i stands in
   bool in_string = false;
+  std::size_t told = 0;  // to `progress`
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (in_string) {
@@ -27,6 +28,7 @@ void guard_json(std::string_view text, const JsonLimits& limits, const std::file
       begin = i;
     } else if (c == '{' || c == '[') {
       ++depth;
+      ++values;
       begin = i;
       if (depth > limits.depth) {
         fail(ErrorCode::ResourceLimit, "{}: the JSON at byte {} is nested over {} deep",
@@ -34,15 +36,30 @@ void guard_json(std::string_view text, const JsonLimits& limits, const std::file
       }
     } else if (c == '}' || c == ']' || c == ',' || c == ':') {
       if ((c == '}' || c == ']') && depth > 0) --depth;
+      if (c == ',') ++values;
       begin = i;
+    }
+    if (values > limits.values) {
+      fail(ErrorCode::ResourceLimit, "{}: the JSON up to byte {} has over {} values", file.string(),
+           i, limits.values);
     }
     // A parser gathers each of them whole, white space included.
     if (i - begin > limits.string_bytes) {
       fail(ErrorCode::ResourceLimit, "{}: the JSON at byte {} has a token over {} bytes long",
            file.string(), begin, limits.string_bytes);
     }
-    if (progress && (i & 0xF'FFFF) == 0xF'FFFF) progress(i);
+    if (progress && i >= told + kStep) progress(told = i);
   }
+}
+
+void guard_json(const FileMap& map, std::size_t begin, std::size_t end, const JsonLimits& limits) {
+  const std::string_view text(reinterpret_cast<const char*>(map.bytes().data()) + begin,
+                              end - begin);
+  std::size_t dropped = 0;
+  guard_json(text, limits, map.path(), [&](std::size_t walked) {
+    map.dont_need(begin + dropped, walked - dropped);
+    dropped = walked;
+  });
 }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t limit) {
