@@ -37,7 +37,10 @@ constexpr const char* kPasteEnd = "\033[201~";
 constexpr std::size_t kPromptWidth = 2;  // "> "
 
 volatile std::sig_atomic_t g_resized = 0;
-void on_resize(int) { g_resized = 1; }
+void on_resize(int) {
+  g_resized = 1;
+  wake_from_signal();
+}
 
 std::string with_signs(const std::string& text) {
   std::string line;
@@ -90,21 +93,29 @@ struct LineEditor::Impl {
 
   static char* show_prompt(EditLine* editor) { return of(editor).prompt.data(); }
 
-  /// The next byte; -1 at the end of input, -2 for an event, -3 for another size of the terminal.
-  int next_byte(bool wait) {
+  enum class Wait {
+    Key,    // until something happens
+    Paste,  // until there is a byte: events are told once the paste is whole
+    Brief   // as long as a terminal takes between the bytes of one key
+  };
+
+  /// The next byte; -1 at the end of input, -2 for an interrupt or if there is none for now, -3 for
+  /// another size of the terminal.
+  int next_byte(Wait wait) {
     if (!pending.empty()) {
       const char c = pending.front();
       pending.pop_front();
       return static_cast<unsigned char>(c);
     }
     while (true) {
-      pollfd input{STDIN_FILENO, POLLIN, 0};
-      const int ready = ::poll(&input, 1, wait ? -1 : 50);
+      if (wait == Wait::Key && g_resized != 0) return -3;
+      if (wait == Wait::Key && InterruptGuard::pending()) return -2;
+      pollfd inputs[] = {{STDIN_FILENO, POLLIN, 0}, {signal_wakeup(), POLLIN, 0}};
+      const int ready = ::poll(inputs, 2, wait == Wait::Brief ? 50 : -1);
       if (ready == 0) return -2;
-      if (ready < 0) {
-        if (errno != EINTR) return -1;
-        if (wait && g_resized != 0) return -3;
-        if (InterruptGuard::pending()) return -2;
+      if (ready < 0 && errno != EINTR) return -1;
+      if (ready < 0 || inputs[1].revents != 0) {
+        settle_wakeup();
         continue;
       }
       char c = 0;
@@ -118,7 +129,7 @@ struct LineEditor::Impl {
   bool paste_begins() {
     std::string seen = "\033";
     while (seen.size() < std::strlen(kPasteStart)) {
-      const int byte = next_byte(false);
+      const int byte = next_byte(Wait::Brief);
       if (byte < 0) break;
       seen += static_cast<char>(byte);
       if (kPasteStart[seen.size() - 1] != seen.back()) break;
@@ -132,8 +143,7 @@ struct LineEditor::Impl {
     pasted.clear();
     const std::size_t end = std::strlen(kPasteEnd);
     while (pasted.size() < end || pasted.compare(pasted.size() - end, end, kPasteEnd) != 0) {
-      const int byte = next_byte(true);
-      if (byte == -2 || byte == -3) continue;  // told once the paste is whole
+      const int byte = next_byte(Wait::Paste);
       if (byte < 0) return;
       pasted += static_cast<char>(byte);
     }
@@ -154,7 +164,7 @@ struct LineEditor::Impl {
       return 1;
     }
     while (true) {
-      const int byte = self.next_byte(true);
+      const int byte = self.next_byte(Wait::Key);
       if (byte == -3) {
         g_resized = 0;
         *key = kResizeKey;
@@ -298,6 +308,7 @@ LineEditor::LineEditor(const std::filesystem::path& history_file, std::vector<st
   ::el_set(editor, EL_BIND, "\033[F", "ed-move-to-end", nullptr);
   ::el_source(editor, nullptr);  // ~/.editrc
 
+  signal_wakeup();  // made before a handler may need it
   struct sigaction action{};
   action.sa_handler = on_resize;
   ::sigaction(SIGWINCH, &action, nullptr);
@@ -317,6 +328,8 @@ LineEditor::Outcome LineEditor::read(const std::string& prompt, std::string& lin
     ::el_resize(impl_->editor);
   }
   int size = 0;
+  // Before the prompt: what is typed as soon as it appears must not be echoed, nor Ctrl-D be lost.
+  ::el_set(impl_->editor, EL_PREP_TERM, 1);
   std::fputs("\033[?2004h", stdout);  // pasted text comes marked, so its line breaks are no Enter
   std::fflush(stdout);
   const char* text = ::el_gets(impl_->editor, &size);
