@@ -1,9 +1,10 @@
 // Tokenizing: bytes a second on one thread, and the time to load a vocabulary.
 //
-//   tokenizer_bench [--text FILE]... [google-benchmark's options]
+//   tokenizer_bench [--text FILE]... [--gguf FILE]... [google-benchmark's options]
 //
-// bench/tokenizer_oracle.py times Hugging Face `tokenizers` on the same text. Without --text, it is
-// the valid strings of tests/golden/tokenizers, a line each.
+// bench/tokenizer_oracle.py times Hugging Face `tokenizers` on the same text, and
+// bench/compare_tokenizers.py runs both. Without --text, it is the valid strings of
+// tests/golden/tokenizers, a line each; --gguf adds the vocabulary of a file.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -53,6 +54,7 @@ std::vector<std::string> prompts(const std::string& text) {
 }
 
 Tokenizer load(const std::string& name) {
+  if (name.ends_with(".gguf")) return load_tokenizer(*open_checkpoint(name));
   const auto assets = kSource / ".cache/assets";
   if (name == "smollm2") {
     return load_tokenizer(*open_checkpoint(assets / "SmolLM2-135M-Instruct.Q4_1.gguf"));
@@ -62,10 +64,12 @@ Tokenizer load(const std::string& name) {
                               read(folder / "tokenizer_config.json"));
 }
 
-void register_all(const std::string& label, const std::string& text) {
+void register_all(const std::string& label, const std::string& text,
+                  const std::vector<std::string>& vocabularies) {
   const auto chunks = std::make_shared<std::vector<std::string>>(prompts(text));
-  for (const std::string name : {"deepseek_v3", "llama3", "qwen3", "llama2", "smollm2"}) {
-    const auto tokenizer = std::make_shared<Tokenizer>(load(name));
+  for (const std::string& vocabulary : vocabularies) {
+    const auto tokenizer = std::make_shared<Tokenizer>(load(vocabulary));
+    const std::string name = std::filesystem::path(vocabulary).stem();
     benchmark::RegisterBenchmark(("encode/" + name + "/" + label).c_str(), [=](benchmark::State&
                                                                                    state) {
       std::size_t tokens = 0;
@@ -86,25 +90,32 @@ void register_all(const std::string& label, const std::string& text) {
 
 int main(int argc, char** argv) {
   std::vector<std::string> texts;
+  std::vector<std::string> vocabularies{"deepseek_v3", "llama3", "qwen3", "llama2", "smollm2"};
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--text") == 0 && i + 1 < argc) {
       texts.emplace_back(argv[++i]);
+    } else if (std::strcmp(argv[i], "--gguf") == 0 && i + 1 < argc) {
+      vocabularies.emplace_back(argv[++i]);
     } else {
       argv[kept++] = argv[i];
     }
   }
   argc = kept;
   if (texts.empty()) {
-    fathom::register_all("golden", fathom::golden_text());
+    fathom::register_all("golden", fathom::golden_text(), vocabularies);
   }
   for (const std::string& path : texts) {
-    fathom::register_all(std::filesystem::path(path).filename().string(), fathom::read(path));
+    fathom::register_all(std::filesystem::path(path).filename().string(), fathom::read(path),
+                         vocabularies);
   }
-  for (const std::string name : {"deepseek_v3", "llama3", "qwen3", "llama2", "smollm2"}) {
-    benchmark::RegisterBenchmark(("load/" + name).c_str(), [=](benchmark::State& state) {
-      for (auto _ : state) benchmark::DoNotOptimize(fathom::load(name));
-    })->Unit(benchmark::kMillisecond);
+  for (const std::string& name : vocabularies) {
+    benchmark::RegisterBenchmark(("load/" + std::filesystem::path(name).stem().string()).c_str(),
+                                 [=](benchmark::State& state) {
+                                   for (auto _ : state)
+                                     benchmark::DoNotOptimize(fathom::load(name));
+                                 })
+        ->Unit(benchmark::kMillisecond);
   }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times Hugging Face `tokenizers` on one thread, on the text of tokenizer_bench.
 
-    python3 bench/tokenizer_oracle.py [--text FILE]...
+    python3 bench/tokenizer_oracle.py [--text FILE]... [--gguf FILE]...
 
 Needs tokenizers and gguf. The fastest call is used (encode_batch_fast, without offsets), and the best
 of five runs, so that its cache of words is warm.
@@ -45,10 +45,15 @@ def prompts(text):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--text", action="append", default=[])
-    texts = {pathlib.Path(p).name: pathlib.Path(p).read_text() for p in parser.parse_args().text}
+    parser.add_argument("--gguf", action="append", default=[])
+    arguments = parser.parse_args()
+    texts = {pathlib.Path(p).name: pathlib.Path(p).read_text() for p in arguments.text}
     assets = SOURCE / ".cache/assets"
-    for name in ("deepseek_v3", "llama3", "qwen3", "llama2", "smollm2"):
+    for name in ("deepseek_v3", "llama3", "qwen3", "llama2", "smollm2", *arguments.gguf):
         path = assets / "tokenizers" / name / "tokenizer.json"
+        if name.endswith(".gguf"):
+            path = pathlib.Path(name)
+            name = path.stem
         if name == "smollm2":
             path = assets / "SmolLM2-135M-Instruct.Q4_1.gguf"
         start = time.perf_counter()
