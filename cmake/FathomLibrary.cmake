@@ -24,6 +24,16 @@ function(fathom_build_quickly target)
   endif()
 endfunction()
 
+# Reads the headers that most files of a target begin with once instead of in every file: under sanitizers,
+# a third to a half of the time to compile one. Other builds do without, so that each file is seen to
+# include what it uses (and g++ warns of its own library's code when that comes precompiled).
+function(fathom_precompile target)
+  if(FATHOM_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+    target_compile_options(${target} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")  # for ccache
+  endif()
+endfunction()
+
 # fathom_library(base DEPENDS ... ): builds src/base/*.cpp as fathom_base.
 function(fathom_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;PRIVATE_DEPENDS;SUBDIRS" ${ARGN})
@@ -56,6 +66,7 @@ function(fathom_test name)
   target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name} PRIVATE
     FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}" FATHOM_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  fathom_precompile(test_${name} <gmock/gmock.h> <gtest/gtest.h> <nlohmann/json.hpp>)
   if(NOT ARG_BUSY)
     fathom_build_quickly(test_${name})
   endif()
