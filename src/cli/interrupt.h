@@ -18,9 +18,9 @@ class InterruptGuard {
   static bool pending();
 };
 
-/// A file that poll() finds readable once anything was told by a signal: one that arrives just before
-/// a program waits for keys must not go unnoticed until the next key. One for the process, never
-/// closed.
+/// A file that poll() finds readable once anything was told by a signal: one that arrives just
+/// before a program waits for keys must not go unnoticed until the next key. One for the process,
+/// never closed.
 int signal_wakeup();
 /// From a signal handler: makes signal_wakeup() readable.
 void wake_from_signal();
