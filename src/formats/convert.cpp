@@ -9,7 +9,13 @@ namespace fathom {
 
 ConvertReport convert_to_gguf(const std::filesystem::path& folder,
                               const std::filesystem::path& output, const ConvertOptions& options) {
-  (void)QuantizeMix(options.type, options.pure);  // an unknown type is told before anything is read
+  // An unknown type, or one that cannot be had here, is told before anything is read.
+  const QuantizeMix mix(options.type, options.pure);
+  require(
+      !needs_importance(mix.base()), ErrorCode::InvalidArgument,
+      "{} needs an importance matrix: convert to BF16, measure one with `fathom eval --imatrix`, "
+      "then use `fathom quantize --imatrix`",
+      mix.name());
   require(std::filesystem::is_directory(folder), ErrorCode::InvalidArgument,
           "{}: is not a folder; convert reads a Hugging Face model folder with config.json",
           folder.string());

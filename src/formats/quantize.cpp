@@ -53,13 +53,6 @@ GgufMetadata carried_over(const GgufFile& first, const QuantizeMix& mix) {
   return metadata;
 }
 
-/// Types so coarse that rounding without knowing what matters makes nonsense of a model; the peers
-/// refuse the same.
-bool needs_importance(DType dtype) {
-  return dtype == DType::IQ1_S || dtype == DType::IQ1_M || dtype == DType::IQ2_XXS ||
-         dtype == DType::IQ2_XS;
-}
-
 void weigh(TensorJob& job, const ImportanceMatrix* matrix, QuantizeReport& report,
            const std::filesystem::path& path) {
   if (!info(job.plan.dtype).quantised) return;

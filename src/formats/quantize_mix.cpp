@@ -88,6 +88,11 @@ DType smaller_blocks(DType dtype) {
 
 }  // namespace
 
+bool needs_importance(DType dtype) {
+  return dtype == DType::IQ1_S || dtype == DType::IQ1_M || dtype == DType::IQ2_XXS ||
+         dtype == DType::IQ2_XS;
+}
+
 QuantizeMix::QuantizeMix(std::string_view name, bool pure) : pure_(pure) {
   std::string wanted = upper(name);
   if (wanted == "Q3_K" || wanted == "Q4_K" || wanted == "Q5_K") wanted += "_M";

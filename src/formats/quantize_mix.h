@@ -31,6 +31,10 @@ struct MixChoice {
   std::string fallback;
 };
 
+/// Types so coarse that rounding without knowing what matters makes nonsense of a model; the peers
+/// refuse the same.
+bool needs_importance(DType dtype);
+
 class QuantizeMix {
  public:
   /// "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q2_K_S", "Q3_K_S",

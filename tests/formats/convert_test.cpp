@@ -41,6 +41,17 @@ bool same_bytes(const TensorView& a, const TensorView& b) {
   return std::equal(a.data.begin(), a.data.end(), b.data.begin(), b.data.end());
 }
 
+TEST(Convert, RefusesTypesThatNeedAnImportanceMatrix) {
+  const ScratchFolder folder;
+  for (const char* type : {"IQ1_S", "IQ2_XXS", "IQ2_S"}) {
+    const auto error = error_of([&] {
+      convert_to_gguf(golden("gguf-convert/qwen2"), folder.path() / "out.gguf", to(type));
+    });
+    EXPECT_EQ(error.code, ErrorCode::InvalidArgument);
+    EXPECT_THAT(error.message, HasSubstr(std::string(type) + " needs an importance matrix"));
+  }
+}
+
 class ConvertGolden : public ::testing::TestWithParam<const char*> {};
 
 /// The oracle is ik_llama.cpp's converter (llama.cpp's for "deepseek"). It writes kv_b whole and
