@@ -149,9 +149,9 @@ ImportanceMatrix read_records(const std::filesystem::path& path) {
         static_cast<std::size_t>(file.number("a number of values", 1, INT32_MAX / 4));
     ImportanceMatrix::Entry entry;
     // How many parts there are is known only from the weight: of_shape() finds out.
+    const auto from = file.take(values * sizeof(float));  // before memory is taken for it
     entry.squares.resize(values);
-    std::memcpy(entry.squares.data(), file.take(values * sizeof(float)).data(),
-                values * sizeof(float));
+    std::memcpy(entry.squares.data(), from.data(), from.size());
     entry.counts = {count};
     entry.columns = values;
     require_numbers(entry.squares, path, name);
