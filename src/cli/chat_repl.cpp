@@ -87,7 +87,7 @@ class Repl {
     if (options_.parameters < kSmall) {
       whisper(fmt::format(
           "A model of {} million parameters is quick, but it often errs and repeats itself.",
-          options_.parameters / 1'000'000));
+          (options_.parameters + 500'000) / 1'000'000));
     }
     whisper("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n");
   }
