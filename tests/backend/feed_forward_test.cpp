@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/cpu/matmul.h"
+#include "backend/levels.h"
 #include "backend/random_weights.h"
 
 namespace fathom::cpu {

@@ -12,22 +12,12 @@
 #include <stdexcept>
 #include <vector>
 
-#include "base/cpu_features.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
 #include "tensor/quantise.h"
 #include "tensor/tensor_view.h"
 
 namespace fathom::testing {
-
-/// The instruction sets that this CPU has kernels for, the scalar twin first.
-inline std::vector<CpuLevel> levels() {
-  std::vector<CpuLevel> all;
-  for (CpuLevel level : {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx512}) {
-    if (level <= best_cpu_level()) all.push_back(level);
-  }
-  return all;
-}
 
 /// Bytes that end where an inaccessible page begins: reading or writing past them is a fault.
 class GuardedBytes {
