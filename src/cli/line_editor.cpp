@@ -200,7 +200,7 @@ struct LineEditor::Impl {
     if (size > 0) ::el_deletestr(editor, size);
   }
 
-  static unsigned char on_interrupt_key(EditLine* editor, int) {
+  static unsigned char on_interrupt_key(EditLine* editor, std::wint_t) {
     Impl& self = of(editor);
     self.interrupted = true;
     InterruptGuard::take();
@@ -208,7 +208,7 @@ struct LineEditor::Impl {
     return CC_NEWLINE;
   }
 
-  static unsigned char on_paste_key(EditLine* editor, int) {
+  static unsigned char on_paste_key(EditLine* editor, std::wint_t) {
     Impl& self = of(editor);
     if (self.pasted.empty()) return CC_NORM;
     return ::el_insertstr(editor, self.pasted.c_str()) == 0 ? CC_REFRESH : CC_ERROR;
@@ -216,7 +216,7 @@ struct LineEditor::Impl {
 
   /// libedit's own answer to another width writes past its buffers when the cursor was further
   /// right than the new one goes: the line is given up, and begun anew with what it held.
-  static unsigned char on_resize_key(EditLine* editor, int) {
+  static unsigned char on_resize_key(EditLine* editor, std::wint_t) {
     Impl& self = of(editor);
     const LineInfo* line = ::el_line(editor);
     self.kept.assign(line->buffer, line->lastchar);
@@ -229,7 +229,7 @@ struct LineEditor::Impl {
     return CC_NEWLINE;
   }
 
-  static unsigned char on_restore_key(EditLine* editor, int) {
+  static unsigned char on_restore_key(EditLine* editor, std::wint_t) {
     Impl& self = of(editor);
     const bool whole = ::el_insertstr(editor, self.kept.c_str()) == 0;
     if (whole && self.kept_after > 0) ::el_cursor(editor, -self.kept_after);
@@ -238,7 +238,7 @@ struct LineEditor::Impl {
   }
 
   /// Ctrl-D: the end on an empty line (libedit's own would print "^D"), else deletes.
-  static unsigned char on_end_key(EditLine* editor, int) {
+  static unsigned char on_end_key(EditLine* editor, std::wint_t) {
     const LineInfo* line = ::el_line(editor);
     if (line->buffer == line->lastchar) return CC_EOF;
     if (line->cursor == line->lastchar) return CC_ERROR;
@@ -247,7 +247,7 @@ struct LineEditor::Impl {
     return CC_REFRESH;
   }
 
-  static unsigned char on_tab(EditLine* editor, int) {
+  static unsigned char on_tab(EditLine* editor, std::wint_t) {
     Impl& self = of(editor);
     const LineInfo* line = ::el_line(editor);
     const std::string typed(line->buffer, line->cursor);
@@ -287,12 +287,13 @@ LineEditor::LineEditor(const std::filesystem::path& history_file, std::vector<st
   ::el_set(editor, EL_EDITOR, "emacs");
   ::el_set(editor, EL_HIST, ::history, impl_->history);
   ::el_set(editor, EL_GETCFN, &Impl::read_key);
-  ::el_set(editor, EL_ADDFN, "fathom-interrupt", "drop the line", &Impl::on_interrupt_key);
-  ::el_set(editor, EL_ADDFN, "fathom-paste", "insert pasted text", &Impl::on_paste_key);
-  ::el_set(editor, EL_ADDFN, "fathom-resize", "begin the line anew", &Impl::on_resize_key);
-  ::el_set(editor, EL_ADDFN, "fathom-restore", "insert what it held", &Impl::on_restore_key);
-  ::el_set(editor, EL_ADDFN, "fathom-end", "delete, or leave", &Impl::on_end_key);
-  ::el_set(editor, EL_ADDFN, "fathom-complete", "complete a command", &Impl::on_tab);
+  // Wide: of narrow names libedit makes copies that nobody frees.
+  ::el_wset(editor, EL_ADDFN, L"fathom-interrupt", L"drop the line", &Impl::on_interrupt_key);
+  ::el_wset(editor, EL_ADDFN, L"fathom-paste", L"insert pasted text", &Impl::on_paste_key);
+  ::el_wset(editor, EL_ADDFN, L"fathom-resize", L"begin the line anew", &Impl::on_resize_key);
+  ::el_wset(editor, EL_ADDFN, L"fathom-restore", L"insert what it held", &Impl::on_restore_key);
+  ::el_wset(editor, EL_ADDFN, L"fathom-end", L"delete, or leave", &Impl::on_end_key);
+  ::el_wset(editor, EL_ADDFN, L"fathom-complete", L"complete a command", &Impl::on_tab);
   ::el_set(editor, EL_BIND, "^^", "fathom-interrupt", nullptr);
   ::el_set(editor, EL_BIND, "^_", "fathom-paste", nullptr);
   ::el_set(editor, EL_BIND, "^]", "fathom-resize", nullptr);
