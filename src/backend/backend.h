@@ -234,8 +234,9 @@ class Backend {
   /// [experts], is added to scores for choosing only (arXiv 2412.19437, 2.1.2).
   virtual void route(const Activations& x, const Matrix& gate, const Vector* bias,
                      const GateSpec& spec, Choice& choice) = 0;
-  /// y += sum of the chosen experts' outputs times their weights. x, y: [rows, hidden]
-  virtual void mixture_of_experts(const Activations& x, const Experts& experts,
+  /// y += sum of the chosen experts' outputs times their weights, then += shared(x) unless that is
+  /// null. x, y: [rows, hidden]
+  virtual void mixture_of_experts(const Activations& x, const Experts& experts, const Ffn* shared,
                                   const Choice& choice, Activations& y) = 0;
   /// out[i] = x[rows[i]]
   virtual void select(const Activations& x, std::span<const std::size_t> rows,

@@ -196,8 +196,7 @@ void Transformer::feed_forward(const LayerWeights& w, std::size_t layer, const S
   if (step.observer != nullptr) {
     step.observer->routing(static_cast<std::int64_t>(layer), choice_.ids, choice_.weights);
   }
-  backend_->mixture_of_experts(*normed_, *w.experts, choice_, *states_);
-  if (w.shared_experts) backend_->feed_forward(*normed_, *w.shared_experts, *states_, true);
+  backend_->mixture_of_experts(*normed_, *w.experts, w.shared_experts.get(), choice_, *states_);
 }
 
 void Transformer::resize(std::size_t rows) {

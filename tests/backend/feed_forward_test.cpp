@@ -1,11 +1,13 @@
 // Feed-forward networks and mixtures of experts, against exact arithmetic and one another.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <memory>
 #include <vector>
 
 #include "backend/cpu/matmul.h"
+#include "backend/cpu/matmul_table.h"
 #include "backend/levels.h"
 #include "backend/random_weights.h"
 
@@ -18,9 +20,12 @@ using testing::RandomMatrix;
 
 struct RandomFfn {
   RandomFfn(DType dtype, std::size_t hidden, std::size_t intermediate, unsigned seed)
-      : gate(dtype, intermediate, hidden, seed),
-        up(dtype, intermediate, hidden, seed + 1),
-        down(dtype, hidden, intermediate, seed + 2) {}
+      : RandomFfn({dtype, dtype, dtype}, hidden, intermediate, seed) {}
+  RandomFfn(std::array<DType, 3> dtypes, std::size_t hidden, std::size_t intermediate,
+            unsigned seed)
+      : gate(dtypes[0], intermediate, hidden, seed),
+        up(dtypes[1], intermediate, hidden, seed + 1),
+        down(dtypes[2], hidden, intermediate, seed + 2) {}
   FeedForward pack(Precision precision, CpuLevel level, ThreadPool& pool) const {
     return {PackedMatrix::pack(gate.view, precision, level, pool),
             PackedMatrix::pack(up.view, precision, level, pool),
@@ -91,6 +96,50 @@ TEST(FeedForward, LevelsThreadsAndTokensAgreeBitForBit) {
   }
 }
 
+TEST(FeedForward, MixesTypesAndOddSizes) {
+  // Gate, up and down may each be packed or read as stored; only a packed `down` needs whole
+  // blocks.
+  struct Case {
+    std::array<DType, 3> dtypes;
+    std::size_t intermediate;
+  };
+  const Case cases[] = {{{DType::Q4_0, DType::F16, DType::Q8_0}, 96},
+                        {{DType::BF16, DType::Q5_1, DType::Q4_0}, 160},
+                        {{DType::Q4_0, DType::Q4_0, DType::F16}, 77},
+                        {{DType::F32, DType::F16, DType::BF16}, 35},
+                        {{DType::F16, DType::F16, DType::Q6_K}, 512}};
+  ThreadPool one(1);
+  ThreadPool three(3);
+  const std::size_t hidden = 64;
+  const std::size_t tokens = 50;
+  for (const auto& [dtypes, intermediate] : cases) {
+    const RandomFfn ffn(dtypes, hidden, intermediate, 60);
+    const std::vector<float> x = random_floats(tokens * hidden, 63, 0.3F);
+    for (Precision precision : {Precision::F32, Precision::Int8, Precision::Int8Pair}) {
+      for (CpuLevel level : levels()) {
+        const FeedForward packed = ffn.pack(precision, level, one);
+        std::vector<float> y(tokens * hidden);
+        feed_forward(three, packed, x.data(), tokens, y.data(), false);
+        std::vector<float> single(hidden);
+        for (std::size_t t = 0; t < tokens; ++t) {
+          // The products one by one, as a network is not computed: gate, up, SwiGLU, down.
+          std::vector<float> gate(intermediate);
+          std::vector<float> up(intermediate);
+          const Product first[] = {{&packed.gate, gate.data(), intermediate},
+                                   {&packed.up, up.data(), intermediate}};
+          matmul(one, x.data() + t * hidden, hidden, 1, first);
+          matmul_table(level).silu_mul(gate.data(), up.data(), intermediate);
+          const Product second{&packed.down, single.data(), hidden};
+          matmul(one, gate.data(), intermediate, 1, {&second, 1});
+          ASSERT_EQ(std::vector<float>(y.begin() + t * hidden, y.begin() + (t + 1) * hidden),
+                    single)
+              << to_string(level) << " " << to_string(dtypes[0]) << " token " << t;
+        }
+      }
+    }
+  }
+}
+
 TEST(MixtureOfExperts, IsTheWeightedSumOfItsExperts) {
   ThreadPool one(1);
   ThreadPool three(3);
@@ -106,6 +155,9 @@ TEST(MixtureOfExperts, IsTheWeightedSumOfItsExperts) {
           stored.push_back(std::make_unique<RandomFfn>(dtype, hidden, 96, 50 + 3 * e));
           packed.push_back(stored.back()->pack(precision, level, one));
         }
+        // Wider than an expert, and of another type.
+        const RandomFfn wide(DType::Q8_0, hidden, 224, 80);
+        const FeedForward shared = wide.pack(precision, level, one);
         for (std::size_t tokens : {1UL, 2UL, 40UL}) {
           const std::vector<float> x = random_floats(tokens * hidden, 90, 0.3F);
           std::vector<std::int32_t> ids(tokens * per_token);
@@ -117,9 +169,11 @@ TEST(MixtureOfExperts, IsTheWeightedSumOfItsExperts) {
           }
           const std::vector<float> weights = random_floats(tokens * per_token, 91);
           const std::vector<float> before = random_floats(tokens * hidden, 92);
+          const Chosen chosen{ids.data(), weights.data(), per_token};
           std::vector<float> y = before;
-          mixture_of_experts(three, packed, x.data(), tokens, ids.data(), weights.data(), per_token,
-                             y.data());
+          mixture_of_experts(three, packed, nullptr, x.data(), tokens, chosen, y.data());
+          std::vector<float> y_shared = before;
+          mixture_of_experts(three, packed, &shared, x.data(), tokens, chosen, y_shared.data());
           std::vector<float> expected = before;
           for (std::size_t t = 0; t < tokens; ++t) {
             for (std::size_t k = 0; k < per_token; ++k) {
@@ -133,6 +187,8 @@ TEST(MixtureOfExperts, IsTheWeightedSumOfItsExperts) {
             }
           }
           ASSERT_EQ(y, expected) << to_string(level) << " " << to_string(dtype) << " " << tokens;
+          feed_forward(one, shared, x.data(), tokens, expected.data(), true);
+          ASSERT_EQ(y_shared, expected) << to_string(level) << " with shared experts, " << tokens;
         }
       }
     }

@@ -277,11 +277,12 @@ class CpuBackend final : public Backend {
                      &choice.ids[r * spec.per_token], &choice.weights[r * spec.per_token]);
     });
   }
-  void mixture_of_experts(const Activations& x, const Experts& experts, const Choice& choice,
-                          Activations& y) override {
-    cpu::mixture_of_experts(pool_, static_cast<const CpuExperts&>(experts).experts,
-                            cpu_of(x).row(0), x.rows, choice.ids.data(), choice.weights.data(),
-                            choice.per_token, cpu_of(y).row(0));
+  void mixture_of_experts(const Activations& x, const Experts& experts, const Ffn* shared,
+                          const Choice& choice, Activations& y) override {
+    cpu::mixture_of_experts(
+        pool_, static_cast<const CpuExperts&>(experts).experts,
+        shared == nullptr ? nullptr : &static_cast<const CpuFfn*>(shared)->ffn, cpu_of(x).row(0),
+        x.rows, {choice.ids.data(), choice.weights.data(), choice.per_token}, cpu_of(y).row(0));
   }
   void select(const Activations& x, std::span<const std::size_t> rows, Activations& out) override {
     for (std::size_t i = 0; i < rows.size(); ++i) {

@@ -3,10 +3,54 @@
 #include <algorithm>
 #include <vector>
 
+#include "backend/cpu/activations.h"
 #include "backend/cpu/products.h"
 #include "base/checked.h"
 
 namespace fathom::cpu {
+namespace {
+
+Job gate_job(const FeedForward& ffn, const Activations& in, const Activations& gated) {
+  Job job;
+  job.weight = &ffn.gate.impl();
+  job.up = &ffn.up.impl();
+  job.x = &in;
+  job.gated = &gated;
+  return job;
+}
+
+/// Every (token, its k-th expert) as a row, in the order of experts, and of tokens within one.
+struct Grouping {
+  std::vector<std::size_t> begin;   // [experts + 1], each expert's first row
+  std::vector<std::size_t> used;    // experts that have rows
+  std::size_t* row_of = nullptr;    // [tokens, per_token]
+  std::size_t* token_of = nullptr;  // [rows]
+};
+
+/// A counting sort.
+Grouping group_by_expert(std::size_t experts, std::size_t tokens, const Chosen& chosen,
+                         Arena& arena) {
+  const std::size_t total = tokens * chosen.per_token;
+  Grouping rows;
+  rows.begin.assign(experts + 1, 0);
+  for (std::size_t i = 0; i < total; ++i) {
+    ++rows.begin[static_cast<std::size_t>(chosen.ids[i]) + 1];
+  }
+  for (std::size_t e = 0; e < experts; ++e) {
+    if (rows.begin[e + 1] > 0) rows.used.push_back(e);
+    rows.begin[e + 1] += rows.begin[e];
+  }
+  rows.row_of = arena.take<std::size_t>(total);
+  rows.token_of = arena.take<std::size_t>(total);
+  std::vector<std::size_t> next(rows.begin.begin(), rows.begin.end() - 1);
+  for (std::size_t i = 0; i < total; ++i) {
+    rows.row_of[i] = next[static_cast<std::size_t>(chosen.ids[i])]++;
+    rows.token_of[rows.row_of[i]] = i / chosen.per_token;
+  }
+  return rows;
+}
+
+}  // namespace
 
 PackedMatrix::PackedMatrix() = default;
 PackedMatrix::~PackedMatrix() = default;
@@ -87,122 +131,94 @@ void feed_forward(ThreadPool& pool, const FeedForward& ffn, const float* x, std:
   if (tokens == 0) return;
   Scratch scratch(Scratch::Use::Call);
   Arena& arena = scratch.arena();
-  const MatmulTable& table = *ffn.gate.impl().table;
-  const std::size_t hidden = ffn.gate.in_features();
-  const std::size_t intermediate = ffn.gate.out_features();
-  Activations in{x, hidden, tokens, hidden};
+  Activations in{x, ffn.gate.in_features(), tokens, ffn.gate.in_features()};
   need(in, ffn.gate, arena);
   need(in, ffn.up, arena);
-  prepare(pool, table, {&in, 1});
-  auto* gate = arena.take<float>(tokens * intermediate);
-  auto* up = arena.take<float>(tokens * intermediate);
-  const Job first[] = {{&ffn.gate.impl(), &in, gate, intermediate},
-                       {&ffn.up.impl(), &in, up, intermediate}};
-  run(pool, first);
-  Activations gated{gate, intermediate, tokens, intermediate};
-  need(gated, ffn.down, arena);
-  const float* ups[] = {up};
-  prepare_gated(pool, table, {&gated, 1}, ups);
-  const Job second[] = {
-      {&ffn.down.impl(), &gated, y, ffn.down.out_features(), nullptr, accumulate}};
-  run(pool, second);
+  prepare(pool, *ffn.gate.impl().table, {&in, 1});
+  const Activations gated = make_activations(tokens, ffn.gate.out_features(), ffn.down, arena);
+  const Job first = gate_job(ffn, in, gated);
+  run(pool, {&first, 1});
+  const Job second{&ffn.down.impl(), &gated, y, ffn.down.out_features(), nullptr, accumulate};
+  run(pool, {&second, 1});
 }
 
-void mixture_of_experts(ThreadPool& pool, std::span<const FeedForward> experts, const float* x,
-                        std::size_t tokens, const std::int32_t* ids, const float* weights,
-                        std::size_t per_token, float* y) {
-  const std::size_t total = tokens * per_token;
+void mixture_of_experts(ThreadPool& pool, std::span<const FeedForward> experts,
+                        const FeedForward* shared, const float* x, std::size_t tokens,
+                        const Chosen& chosen, float* y) {
+  const std::size_t total = tokens * chosen.per_token;
   if (experts.empty() || total == 0) return;
   Scratch scratch(Scratch::Use::Call);
   Arena& arena = scratch.arena();
-  const MatmulTable& table = *experts[0].gate.impl().table;
   const std::size_t hidden = experts[0].gate.in_features();
-  const std::size_t intermediate = experts[0].gate.out_features();
+  const Grouping rows = group_by_expert(experts.size(), tokens, chosen, arena);
 
-  // Rows in the order of experts, and of tokens within one (a counting sort): row_of[t, k] is where
-  // token t's k-th expert finds its input and leaves its output.
-  std::vector<std::size_t> begin(experts.size() + 1, 0);
-  for (std::size_t i = 0; i < total; ++i) ++begin[static_cast<std::size_t>(ids[i]) + 1];
-  for (std::size_t e = 0; e < experts.size(); ++e) begin[e + 1] += begin[e];
-  auto* row_of = arena.take<std::size_t>(total);
-  auto* token_of = arena.take<std::size_t>(total);
-  std::vector<std::size_t> next(begin.begin(), begin.end() - 1);
-  for (std::size_t i = 0; i < total; ++i) {
-    row_of[i] = next[static_cast<std::size_t>(ids[i])]++;
-    token_of[row_of[i]] = i / per_token;
+  // Rounded once for all experts. One token is the same input for all of them; of several, each
+  // gets copies of its own, side by side.
+  Activations all{x, hidden, tokens, hidden};
+  std::vector<const FeedForward*> networks;
+  for (std::size_t e : rows.used) networks.push_back(&experts[e]);
+  if (shared != nullptr) networks.push_back(shared);
+  for (const FeedForward* network : networks) {
+    need(all, network->gate, arena);
+    need(all, network->up, arena);
   }
-  std::vector<std::size_t> used;
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    if (begin[e + 1] > begin[e]) used.push_back(e);
-  }
-
-  // One token is the same input for all its experts; several are copied to where theirs wants them.
+  prepare(pool, *experts[0].gate.impl().table, {&all, 1});
   std::vector<Activations> inputs;
-  if (tokens == 1) {
-    inputs.push_back({x, hidden, 1, hidden});
-    for (std::size_t e : used) {
-      need(inputs[0], experts[e].gate, arena);
-      need(inputs[0], experts[e].up, arena);
-    }
-  } else {
-    auto* rows = arena.take<float>(total * hidden);
-    pool.for_ranges(total, 16, [&](std::size_t first, std::size_t last) {
-      for (std::size_t r = first; r < last; ++r) {
-        std::copy_n(x + token_of[r] * hidden, hidden, rows + r * hidden);
+  if (tokens > 1) {
+    for (std::size_t e : rows.used) {
+      const std::size_t count = rows.begin[e + 1] - rows.begin[e];
+      Activations in{nullptr, hidden, count, hidden};
+      if (count == 1) {
+        in.x = x + rows.token_of[rows.begin[e]] * hidden;
+      } else if (reads_rows(experts[e].gate) || reads_rows(experts[e].up)) {
+        in.x = in.rows = arena.take<float>(count * hidden);
       }
-    });
-    for (std::size_t e : used) {
-      Activations in{rows + begin[e] * hidden, hidden, begin[e + 1] - begin[e], hidden};
       need(in, experts[e].gate, arena);
       need(in, experts[e].up, arena);
       inputs.push_back(in);
     }
+    gather(pool, all, rows.token_of, inputs);
   }
-  prepare(pool, table, inputs);
 
-  auto* gate = arena.take<float>(total * intermediate);
-  auto* up = arena.take<float>(total * intermediate);
-  std::vector<Job> jobs;
   std::vector<Activations> gated;
-  std::vector<const float*> ups;
-  for (std::size_t i = 0; i < used.size(); ++i) {
-    const std::size_t e = used[i];
-    const Activations* in = &inputs[tokens == 1 ? 0 : i];
-    const std::size_t at = begin[e] * intermediate;
-    jobs.push_back({&experts[e].gate.impl(), in, gate + at, intermediate});
-    jobs.push_back({&experts[e].up.impl(), in, up + at, intermediate});
-    Activations g{gate + at, intermediate, begin[e + 1] - begin[e], intermediate};
-    need(g, experts[e].down, arena);
-    gated.push_back(g);
-    ups.push_back(up + at);
+  gated.reserve(networks.size());  // jobs point into it
+  std::vector<Job> jobs;
+  for (std::size_t i = 0; i < networks.size(); ++i) {
+    const Activations& in = i < inputs.size() ? inputs[i] : all;
+    gated.push_back(
+        make_activations(in.tokens, networks[i]->gate.out_features(), networks[i]->down, arena));
+    jobs.push_back(gate_job(*networks[i], in, gated.back()));
   }
   run(pool, jobs);
-  prepare_gated(pool, table, gated, ups);
 
   auto* out = arena.take<float>(total * hidden);
+  auto* shared_out = shared == nullptr ? nullptr : arena.take<float>(tokens * hidden);
   jobs.clear();
-  for (std::size_t i = 0; i < used.size(); ++i) {
-    jobs.push_back(
-        {&experts[used[i]].down.impl(), &gated[i], out + begin[used[i]] * hidden, hidden});
+  for (std::size_t i = 0; i < networks.size(); ++i) {
+    float* to = i < rows.used.size() ? out + rows.begin[rows.used[i]] * hidden : shared_out;
+    jobs.push_back({&networks[i]->down.impl(), &gated[i], to, hidden});
   }
   run(pool, jobs);
 
-  // Added up in the router's order, not in the experts'.
+  // Added up in the router's order, not in the experts', whatever the grouping.
   constexpr std::size_t kColumns = 1024;
   const std::size_t parts = (hidden + kColumns - 1) / kColumns;
+  const auto add_up = [&](std::size_t item) {
+    const std::size_t t = item / parts;
+    const std::size_t from = item % parts * kColumns;
+    const std::size_t to = std::min(hidden, from + kColumns);
+    float* sum = y + t * hidden;
+    for (std::size_t k = t * chosen.per_token; k < (t + 1) * chosen.per_token; ++k) {
+      const float weight = chosen.weights[k];
+      const float* row = out + rows.row_of[k] * hidden;
+      for (std::size_t c = from; c < to; ++c) sum[c] += weight * row[c];
+    }
+    if (shared_out == nullptr) return;
+    for (std::size_t c = from; c < to; ++c) sum[c] += shared_out[t * hidden + c];
+  };
   pool.for_ranges(tokens * parts, std::max<std::size_t>(1, 8 / parts),
                   [&](std::size_t first, std::size_t last) {
-                    for (std::size_t item = first; item < last; ++item) {
-                      const std::size_t t = item / parts;
-                      const std::size_t from = item % parts * kColumns;
-                      const std::size_t to = std::min(hidden, from + kColumns);
-                      for (std::size_t k = 0; k < per_token; ++k) {
-                        const float weight = weights[t * per_token + k];
-                        const float* row = out + row_of[t * per_token + k] * hidden;
-                        for (std::size_t c = from; c < to; ++c)
-                          y[t * hidden + c] += weight * row[c];
-                      }
-                    }
+                    for (std::size_t item = first; item < last; ++item) add_up(item);
                   });
 }
 

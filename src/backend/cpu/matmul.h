@@ -82,11 +82,19 @@ struct FeedForward {
 void feed_forward(ThreadPool& pool, const FeedForward& ffn, const float* x, std::size_t tokens,
                   float* y, bool accumulate);
 
-/// y[t] += sum_k weights[t, k] * experts[ids[t, k]](x[t]): tokens are grouped by expert.
-/// x, y: [tokens, hidden]; ids, weights: [tokens, per_token]; ids < experts.size(), distinct in a
-/// row.
-void mixture_of_experts(ThreadPool& pool, std::span<const FeedForward> experts, const float* x,
-                        std::size_t tokens, const std::int32_t* ids, const float* weights,
-                        std::size_t per_token, float* y);
+/// What a mixture is told of the gate's choice. Both [tokens, per_token]; ids are below the number
+/// of experts, and distinct in a row.
+struct Chosen {
+  const std::int32_t* ids = nullptr;
+  const float* weights = nullptr;
+  std::size_t per_token = 0;
+};
+
+/// y[t] += sum_k weights[t, k] * experts[ids[t, k]](x[t]), then += shared(x[t]) unless that is
+/// null: tokens are grouped by expert, and all networks run in the same passes.
+/// x, y: [tokens, hidden]
+void mixture_of_experts(ThreadPool& pool, std::span<const FeedForward> experts,
+                        const FeedForward* shared, const float* x, std::size_t tokens,
+                        const Chosen& chosen, float* y);
 
 }  // namespace fathom::cpu

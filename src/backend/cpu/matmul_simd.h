@@ -432,10 +432,11 @@ struct MatmulKernels {
 
   // ---- activations --------------------------------------------------------------------------
 
-  static void quantise(const float* x, std::size_t subs, ActivationRecord* record) {
+  static void quantise(const float* x, std::size_t first, std::size_t subs,
+                       ActivationRecord* record) {
     constexpr int vectors = 32 / L;
     const I absolute = S::all_words(0x7FFFFFFFU);
-    for (std::size_t b = 0; b < subs; ++b, x += 32) {
+    for (std::size_t b = first; b < first + subs; ++b, x += 32) {
       F value[vectors];
       I largest = S::all_words(0);
       for (int v = 0; v < vectors; ++v) {

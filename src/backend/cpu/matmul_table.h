@@ -69,8 +69,8 @@ struct MatmulTable {
   void (*finish)(const float* sums, std::size_t sums_stride, std::size_t rows, std::size_t tokens,
                  const float* bias, bool accumulate, float* y, std::size_t y_stride);
 
-  /// Quantises `subs` * 32 features of one token into a record.
-  void (*quantise)(const float* x, std::size_t subs, ActivationRecord* record);
+  /// Quantises `subs` * 32 features of one token into a record, from its sub-tile `first` on.
+  void (*quantise)(const float* x, std::size_t first, std::size_t subs, ActivationRecord* record);
 
   /// gate[i] = silu(gate[i]) * up[i]
   void (*silu_mul)(float* gate, const float* up, std::size_t count);

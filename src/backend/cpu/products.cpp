@@ -10,13 +10,13 @@
 namespace fathom::cpu {
 namespace {
 
-constexpr std::size_t kUnitGroups = 4;   // groups a chunk of work reads side by side
+constexpr std::size_t kUnitRows = 64;  // rows of a chunk of work: four groups side by side
+constexpr std::size_t kUnitGroups = kUnitRows / kGroupRows;
 constexpr std::size_t kSpanTokens = 96;  // tokens that share an unpacked chunk
-constexpr std::size_t kRowUnit = 32;     // rows of a chunk of work where rows are read as stored
+constexpr std::size_t kRowUnit = 32;     // the same where rows are read as stored
 constexpr std::size_t kRowSpan = 48;
-constexpr std::size_t kSerial = 8192;  // elements that are not worth waking the workers for
 
-/// How a job is cut: units of groups (or rows) times spans of tokens.
+/// How a job is cut: units of rows times spans of tokens.
 struct Cut {
   std::size_t unit = 1;
   std::size_t units = 0;
@@ -27,18 +27,15 @@ struct Cut {
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
+/// `unit`: rows of a packed matrix, 16 to 64.
 Cut cut(const Job& job, std::size_t unit) {
   const std::size_t tokens = job.x->tokens;
-  const bool packed = job.weight->packed();
+  const bool packed = job.weight->packed() && (job.up == nullptr || job.up->packed());
   Cut c;
-  const std::size_t rows = job.weight->out_features;
-  if (packed) {
-    c.unit = unit;
-    c.units = ceil_div(ceil_div(rows, kGroupRows), unit);
-  } else {
-    c.unit = unit * kRowUnit / kUnitGroups;
-    c.units = ceil_div(rows, c.unit);
-  }
+  c.unit = packed ? unit : unit * kRowUnit / kUnitRows;
+  // Outputs that are rounded at once must be whole blocks.
+  if (job.gated != nullptr) c.unit = std::max(c.unit, kSubTile);
+  c.units = ceil_div(job.weight->out_features, c.unit);
   const std::size_t most = packed ? kSpanTokens : kRowSpan;
   const std::size_t spans = ceil_div(tokens, most);
   // Even spans, whole multiples of what the kernels take at once.
@@ -47,29 +44,42 @@ Cut cut(const Job& job, std::size_t unit) {
   return c;
 }
 
-/// Writes a piece of the product: tokens [token, token + tokens), rows [row, row + rows).
-void finish(const Job& job, std::size_t token, std::size_t tokens, std::size_t row,
-            std::size_t rows, const float* sums, std::size_t sums_stride) {
-  job.weight->table->finish(sums, sums_stride, rows, tokens,
-                            job.bias == nullptr ? nullptr : job.bias + row, job.accumulate,
-                            job.y + token * job.y_stride + row, job.y_stride);
-}
+/// A piece of a product: rows [row, row + rows) times tokens [token, token + tokens).
+struct Piece {
+  const PackedMatrix::Impl& w;
+  const Activations& x;
+  std::size_t row, rows;
+  std::size_t token, tokens;
+  float* y;  // [tokens, rows], y_stride floats apart
+  std::size_t y_stride;
+  const float* bias = nullptr;  // [rows] or null
+  bool accumulate = false;
 
-void run_gemv(const Job& job, std::size_t group, std::size_t groups) {
-  const PackedMatrix::Impl& w = *job.weight;
+  std::size_t groups() const { return ceil_div(rows, kGroupRows); }
+  const std::byte* group(std::size_t g) const { return w.data + (row / kGroupRows + g) * w.stride; }
+  /// Writes `count` tokens from `first` on, given as sums[group, token, 16].
+  void finish(std::size_t first, std::size_t count, const float* sums,
+              std::size_t sums_stride) const {
+    w.table->finish(sums, sums_stride, rows, count, bias, accumulate, y + first * y_stride,
+                    y_stride);
+  }
+};
+
+void run_gemv(const Piece& p) {
+  const PackedMatrix::Impl& w = p.w;
   const std::byte* streams[kUnitGroups] = {};
-  alignas(64) float sums[kUnitGroups * kGroupRows];
-  for (std::size_t g = 0; g < groups; ++g) streams[g] = w.data + (group + g) * w.stride;
+  alignas(64) float sums[kUnitRows];
+  const std::size_t groups = p.groups();
+  for (std::size_t g = 0; g < groups; ++g) streams[g] = p.group(g);
   const auto gemv = w.table->formats[static_cast<std::size_t>(w.dtype)].gemv;
-  gemv(streams, groups, w.in_features, job.x->records, sums);
+  gemv(streams, groups, w.in_features, p.x.records, sums);
   if (w.precision == Precision::Int8Pair) {
     // The weights are still in the first cache.
-    alignas(64) float rest[kUnitGroups * kGroupRows];
-    gemv(streams, groups, w.in_features, job.x->rest, rest);
+    alignas(64) float rest[kUnitRows];
+    gemv(streams, groups, w.in_features, p.x.rest, rest);
     for (std::size_t i = 0; i < groups * kGroupRows; ++i) sums[i] += rest[i];
   }
-  const std::size_t row = group * kGroupRows;
-  finish(job, 0, 1, row, std::min(groups * kGroupRows, w.out_features - row), sums, kGroupRows);
+  p.finish(0, 1, sums, kGroupRows);
 }
 
 /// A thread's tile unit, if the level has one and there are tokens enough for it. Closed again, an
@@ -91,10 +101,11 @@ class TileScope {
   void (*close_)();
 };
 
-void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size_t token,
-                std::size_t tokens) {
-  const PackedMatrix::Impl& w = *job.weight;
-  const Activations& x = *job.x;
+void run_packed(const Piece& p) {
+  const PackedMatrix::Impl& w = p.w;
+  const Activations& x = p.x;
+  const std::size_t tokens = p.tokens;
+  const std::size_t groups = p.groups();
   const MatmulTable::Format& kernels = w.table->formats[static_cast<std::size_t>(w.dtype)];
   alignas(64) float sums[kUnitGroups][kSpanTokens * kGroupRows];
   alignas(64) float rest[kUnitGroups][kSpanTokens * kGroupRows];
@@ -115,9 +126,9 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
     for (std::size_t begin = 0; begin < w.in_features; begin += kChunk) {
       const std::size_t subs = std::min(kChunk, w.in_features - begin) / kSubTile;
       for (std::size_t g = 0; g < groups; ++g) {
-        unpack(w.data + (group + g) * w.stride, begin / kSubTile, subs, &tiles[g]);
+        unpack(p.group(g), begin / kSubTile, subs, &tiles[g]);
       }
-      const std::size_t record = begin / kChunk * x.tokens + token;
+      const std::size_t record = begin / kChunk * x.tokens + p.token;
       if (scope.open()) {
         kernels.multiply_tiles(tiles, groups, subs, x.records + record, tokens, sums[0],
                                sums_stride);
@@ -145,163 +156,88 @@ void run_packed(const Job& job, std::size_t group, std::size_t groups, std::size
     alignas(64) float weights[kPair * kF32Panel];
     for (std::size_t begin = 0; begin < w.in_features; begin += kF32Features) {
       const std::size_t features = std::min(kF32Features, w.in_features - begin);
-      const float* panel = x.panel + (begin / kChunk * x.tokens + token) * kChunk + begin % kChunk;
+      const float* panel =
+          x.panel + (begin / kChunk * x.tokens + p.token) * kChunk + begin % kChunk;
       for (std::size_t g = 0; g < groups; g += kPair) {
         const std::size_t side = std::min(kPair, groups - g);
         for (std::size_t i = 0; i < side; ++i) {
-          kernels.dequantise(w.data + (group + g + i) * w.stride, begin / kSubTile,
-                             features / kSubTile, weights + i * kF32Panel);
+          kernels.dequantise(p.group(g + i), begin / kSubTile, features / kSubTile,
+                             weights + i * kF32Panel);
         }
         w.table->multiply_f32(weights, kF32Panel, side, features, panel, kChunk, tokens, sums[g],
                               sums_stride);
       }
     }
   }
-  const std::size_t row = group * kGroupRows;
-  finish(job, token, tokens, row, std::min(groups * kGroupRows, w.out_features - row), sums[0],
-         sums_stride);
+  p.finish(0, tokens, sums[0], sums_stride);
 }
 
-void run_rows(const Job& job, std::size_t row, std::size_t rows, std::size_t token,
-              std::size_t tokens) {
-  const PackedMatrix::Impl& w = *job.weight;
-  const Activations& x = *job.x;
+void run_rows(const Piece& p) {
+  const PackedMatrix::Impl& w = p.w;
   float sums[kRowUnit * kRowSpan];
   // Four rows at a time over all tokens: the rows stay in the second cache, as do the tokens.
-  for (std::size_t r = 0; r < rows; r += kDotRows) {
+  for (std::size_t r = 0; r < p.rows; r += kDotRows) {
     w.table->dot_rows[static_cast<std::size_t>(w.dtype)](
-        w.data + (row + r) * w.stride, w.stride, std::min(kDotRows, rows - r), w.in_features,
-        x.x + token * x.x_stride, x.x_stride, tokens, sums + r * tokens);
+        w.data + (p.row + r) * w.stride, w.stride, std::min(kDotRows, p.rows - r), w.in_features,
+        p.x.x + p.token * p.x.x_stride, p.x.x_stride, p.tokens, sums + r * p.tokens);
   }
-  for (std::size_t t = 0; t < tokens; ++t) {
+  for (std::size_t t = 0; t < p.tokens; ++t) {
     float column[kRowUnit];
-    for (std::size_t r = 0; r < rows; ++r) column[r] = sums[r * tokens + t];
-    finish(job, token + t, 1, row, rows, column, kGroupRows);
+    for (std::size_t r = 0; r < p.rows; ++r) column[r] = sums[r * p.tokens + t];
+    p.finish(t, 1, column, kGroupRows);
+  }
+}
+
+void run_piece(const Piece& p) {
+  if (!p.w.packed()) return run_rows(p);
+  if (p.w.precision != Precision::F32 && p.x.tokens == 1) return run_gemv(p);
+  run_packed(p);
+}
+
+/// Gate and up of the same rows, joined and rounded for what reads them, while they are in the
+/// first cache.
+void run_gated(const Job& job, std::size_t row, std::size_t rows, std::size_t token,
+               std::size_t tokens) {
+  alignas(64) float gate[kSpanTokens * kUnitRows];
+  alignas(64) float up[kSpanTokens * kUnitRows];
+  run_piece({*job.weight, *job.x, row, rows, token, tokens, gate, kUnitRows});
+  run_piece({*job.up, *job.x, row, rows, token, tokens, up, kUnitRows});
+  const MatmulTable& table = *job.weight->table;
+  for (std::size_t t = 0; t < tokens; ++t) {
+    float* values = gate + t * kUnitRows;
+    table.silu_mul(values, up + t * kUnitRows, rows);
+    put(table, *job.gated, token + t, row, rows, values);
   }
 }
 
 void run_item(const Job& job, const Cut& c, std::size_t item) {
-  const PackedMatrix::Impl& w = *job.weight;
   // Spans of one unit follow each other: its weights are still in a cache.
-  const std::size_t first = item / c.spans * c.unit;
+  const std::size_t row = item / c.spans * c.unit;
+  const std::size_t rows = std::min(c.unit, job.weight->out_features - row);
   const std::size_t token = item % c.spans * c.span;
   const std::size_t tokens = std::min(c.span, job.x->tokens - token);
-  if (!w.packed()) {
-    run_rows(job, first, std::min(c.unit, w.out_features - first), token, tokens);
-    return;
-  }
-  const std::size_t groups = std::min(c.unit, ceil_div(w.out_features, kGroupRows) - first);
-  if (w.precision != Precision::F32 && job.x->tokens == 1) {
-    run_gemv(job, first, groups);
-  } else {
-    run_packed(job, first, groups, token, tokens);
-  }
-}
-
-/// What a record rounds off its `subs` * 32 features, quantised in turn.
-void quantise_rest(const MatmulTable& table, const float* x, std::size_t subs,
-                   const ActivationRecord& record, ActivationRecord* rest) {
-  float left[kChunk];
-  for (std::size_t s = 0; s < subs; ++s) {
-    for (std::size_t i = s * kSubTile; i < (s + 1) * kSubTile; ++i) {
-      left[i] = x[i] - record.d[s] * static_cast<float>(record.q[i]);
-    }
-  }
-  table.quantise(left, subs, rest);
-}
-
-/// One chunk (256 features) of one token: gate, quantise, copy.
-void prepare_chunk(const MatmulTable& table, const Activations& a, const float* up,
-                   std::size_t token, std::size_t chunk) {
-  const std::size_t begin = chunk * kChunk;
-  const std::size_t features = std::min(kChunk, a.features - begin);
-  const float* x = a.x + token * a.x_stride + begin;
-  if (up != nullptr) {
-    // The caller's own scratch: prepare_gated() was given it to write.
-    table.silu_mul(const_cast<float*>(x), up + token * a.x_stride + begin, features);
-  }
-  if (a.records != nullptr) {
-    ActivationRecord* record = a.records + chunk * a.tokens + token;
-    table.quantise(x, features / kSubTile, record);
-    if (a.rest != nullptr) {
-      quantise_rest(table, x, features / kSubTile, *record, a.rest + chunk * a.tokens + token);
-    }
-  }
-  if (a.panel != nullptr && a.panel != a.x) {
-    std::memcpy(const_cast<float*>(a.panel) + (chunk * a.tokens + token) * kChunk, x,
-                features * sizeof(float));
-  }
+  if (job.gated != nullptr) return run_gated(job, row, rows, token, tokens);
+  run_piece({*job.weight, *job.x, row, rows, token, tokens, job.y + token * job.y_stride + row,
+             job.y_stride, job.bias == nullptr ? nullptr : job.bias + row, job.accumulate});
 }
 
 }  // namespace
 
-void need(Activations& x, const PackedMatrix& weight, Arena& arena) {
-  const PackedMatrix::Impl& w = weight.impl();
-  if (!w.packed()) return;
-  if (w.precision != Precision::F32) {
-    const std::size_t count = x.chunks() * x.tokens + kTileRecordsPast;
-    if (x.records == nullptr) x.records = arena.take<ActivationRecord>(count);
-    if (x.rest == nullptr && w.precision == Precision::Int8Pair) {
-      x.rest = arena.take<ActivationRecord>(count);
-    }
-  } else if (x.panel == nullptr) {
-    // One token's row is its own panel.
-    x.panel = x.tokens == 1 ? x.x : arena.take<float>(x.chunks() * x.tokens * kChunk);
-  }
-}
-
-void prepare_gated(ThreadPool& pool, const MatmulTable& table, std::span<Activations> activations,
-                   std::span<const float* const> ups) {
-  struct Part {
-    std::size_t activation, first;  // the first of its token-chunks
-  };
-  std::vector<Part> parts;
-  std::size_t total = 0;
-  for (std::size_t i = 0; i < activations.size(); ++i) {
-    const Activations& a = activations[i];
-    const bool work =
-        !ups.empty() || a.records != nullptr || (a.panel != nullptr && a.panel != a.x);
-    if (!work || a.tokens == 0) continue;
-    parts.push_back({i, total});
-    total += a.tokens * a.chunks();
-  }
-  if (total == 0) return;
-  const auto body = [&](std::size_t begin, std::size_t end) {
-    auto part = std::upper_bound(parts.begin(), parts.end(), begin,
-                                 [](std::size_t at, const Part& p) { return at < p.first; }) -
-                1;
-    for (std::size_t at = begin; at < end; ++at) {
-      while (part + 1 != parts.end() && (part + 1)->first <= at) ++part;
-      const Activations& a = activations[part->activation];
-      const std::size_t local = at - part->first;
-      prepare_chunk(table, a, ups.empty() ? nullptr : ups[part->activation], local / a.chunks(),
-                    local % a.chunks());
-    }
-  };
-  if (total * kChunk <= kSerial) {
-    body(0, total);
-  } else {
-    pool.for_ranges(total, kSerial / 2 / kChunk, body);
-  }
-}
-
-void prepare(ThreadPool& pool, const MatmulTable& table, std::span<Activations> activations) {
-  prepare_gated(pool, table, activations, {});
-}
-
 void run(ThreadPool& pool, std::span<const Job> jobs) {
   for (const Job& job : jobs) {
-    if (job.weight->inputs == nullptr) continue;
-    job.weight->inputs->add(job.x->x, job.x->x_stride, job.x->tokens);
+    for (const PackedMatrix::Impl* weight : {job.weight, job.up}) {
+      if (weight == nullptr || weight->inputs == nullptr) continue;
+      weight->inputs->add(job.x->x, job.x->x_stride, job.x->tokens);
+    }
   }
   // Wide units read more streams side by side; narrow ones even out the threads' loads.
-  std::size_t unit = kUnitGroups;
+  std::size_t unit = kUnitRows;
   std::size_t items = 0;
   const auto count = [&] {
     items = 0;
     for (const Job& job : jobs) items += cut(job, unit).items();
   };
-  for (count(); unit > 1 && items < 6 * std::size_t{pool.size()}; count()) unit /= 2;
+  for (count(); unit > kGroupRows && items < 6 * std::size_t{pool.size()}; count()) unit /= 2;
   if (items == 0) return;
   if (jobs.size() == 1) {
     const Cut c = cut(jobs[0], unit);

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <span>
 
-#include "backend/cpu/arena.h"
+#include "backend/cpu/activations.h"
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/matmul_table.h"
 #include "backend/cpu/pack.h"
@@ -27,28 +27,7 @@ struct PackedMatrix::Impl {
   bool packed() const { return format.bits != 0; }
 };
 
-/// The activations of one or more products, in the forms that their weights need.
-struct Activations {
-  const float* x = nullptr;  // [tokens, features], rows x_stride floats apart
-  std::size_t x_stride = 0;
-  std::size_t tokens = 0;
-  std::size_t features = 0;
-  ActivationRecord* records = nullptr;  // [chunks, tokens], for packed weights in Int8, Int8Pair
-  ActivationRecord* rest = nullptr;     // the same of what those round off, for Int8Pair
-  const float* panel = nullptr;         // [chunks, tokens, 256], for packed weights in F32
-
-  std::size_t chunks() const { return (features + kChunk - 1) / kChunk; }
-};
-
-/// Which forms `weight` reads.
-void need(Activations& x, const PackedMatrix& weight, Arena& arena);
-
-/// Fills the forms of all `activations` from their x, in parallel. With `up`, x is first
-/// multiplied in place: x = silu(x) * up (both then have rows of x_stride).
-void prepare(ThreadPool& pool, const MatmulTable& table, std::span<Activations> activations);
-void prepare_gated(ThreadPool& pool, const MatmulTable& table, std::span<Activations> gates,
-                   std::span<const float* const> ups);
-
+/// weight x, to y; or silu(weight x) * (up x), in the forms of `gated` that the next weight reads.
 struct Job {
   const PackedMatrix::Impl* weight = nullptr;
   const Activations* x = nullptr;
@@ -56,6 +35,8 @@ struct Job {
   std::size_t y_stride = 0;
   const float* bias = nullptr;
   bool accumulate = false;
+  const PackedMatrix::Impl* up = nullptr;  // of weight's shape
+  const Activations* gated = nullptr;
 };
 
 /// Runs all jobs as one parallel loop.
