@@ -288,55 +288,67 @@ struct MatmulKernels {
     }
   }
 
-  /// Sums of R groups, [R][sums_stride], and T tokens stay in registers over a chunk.
-  template <CodeKind K, int R, int T>
+  // Vectors are multiplied side by side, so that a token's activations are fetched once for all of
+  // them: those of several groups where a vector has all sixteen rows, else the parts of one group.
+  static constexpr bool kSplit = kParts > 1;
+  static constexpr int kGroupsAtOnce = kSplit ? 1 : S::kSide;
+
+  /// Where vector v (part `part` of the first group being vector 0) has what lies 16 lanes a group.
+  static std::size_t lanes(int part, int v, std::size_t group_stride) {
+    return kSplit ? static_cast<std::size_t>(L * (part + v))
+                  : static_cast<std::size_t>(v) * group_stride;
+  }
+
+  /// Sums of V vectors and T tokens stay in registers over a chunk.
+  template <CodeKind K, int V, int T>
   static void multiply_tokens(const UnpackedTile* tiles, std::size_t subs,
                               const ActivationRecord* x, std::size_t tokens, float* sums,
                               std::size_t sums_stride) {
+    constexpr std::size_t stride = kSplit ? 4 * L : sizeof(UnpackedTile);
     for (; tokens >= T; tokens -= T, x += T, sums += 16 * T) {
-      for (int part = 0; part < kParts; ++part) {
-        F acc[R * T];
+      for (int part = 0; part < kParts; part += kSplit ? V : 1) {
+        F acc[V * T];
 #pragma GCC unroll 12
-        for (int i = 0; i < R * T; ++i) {
-          acc[i] = S::load(sums + i / T * sums_stride + 16 * (i % T) + L * part);
+        for (int i = 0; i < V * T; ++i) {
+          acc[i] = S::load(sums + lanes(part, i / T, sums_stride) + 16 * (i % T));
         }
         for (std::size_t block = 0; block < subs; ++block) {
           const int b = static_cast<int>(block);
           const std::uint8_t* code = tiles->codes[8 * block] + 4 * L * part;
-          constexpr std::size_t stride = sizeof(UnpackedTile);
-          I dots[R * T];
+          I dots[V * T];
           if constexpr (K.sub == 32) {
-            S::template dot<K.bits, K.zero, 0, 8, R, T>(code, stride, x, b, dots);
-            add_steps<K, R, T>(dots, tiles, block, x, b, 0, part, acc);
+            S::template dot<K.bits, K.zero, 0, 8, V, T>(code, stride, x, b, dots);
+            add_steps<K, V, T>(dots, tiles, block, x, b, 0, part, acc);
           } else {
-            S::template dot<K.bits, K.zero, 0, 4, R, T>(code, stride, x, b, dots);
-            add_steps<K, R, T>(dots, tiles, 2 * block, x, b, 0, part, acc);
-            S::template dot<K.bits, K.zero, 4, 4, R, T>(code, stride, x, b, dots);
-            add_steps<K, R, T>(dots, tiles, 2 * block + 1, x, b, 1, part, acc);
+            S::template dot<K.bits, K.zero, 0, 4, V, T>(code, stride, x, b, dots);
+            add_steps<K, V, T>(dots, tiles, 2 * block, x, b, 0, part, acc);
+            S::template dot<K.bits, K.zero, 4, 4, V, T>(code, stride, x, b, dots);
+            add_steps<K, V, T>(dots, tiles, 2 * block + 1, x, b, 1, part, acc);
           }
         }
 #pragma GCC unroll 12
-        for (int i = 0; i < R * T; ++i) {
-          S::store(sums + i / T * sums_stride + 16 * (i % T) + L * part, acc[i]);
+        for (int i = 0; i < V * T; ++i) {
+          S::store(sums + lanes(part, i / T, sums_stride) + 16 * (i % T), acc[i]);
         }
       }
     }
-    if constexpr (T > 1) multiply_tokens<K, R, T / 2>(tiles, subs, x, tokens, sums, sums_stride);
+    if constexpr (T > 1) multiply_tokens<K, V, T / 2>(tiles, subs, x, tokens, sums, sums_stride);
   }
 
-  template <CodeKind K, int R, int T>
+  template <CodeKind K, int V, int T>
   static void add_steps(const I* dots, const UnpackedTile* tiles, std::size_t index,
                         const ActivationRecord* x, int b, int half, int part, F* acc) {
+    constexpr std::size_t stride = sizeof(UnpackedTile) / sizeof(float);
 #pragma GCC unroll 2
-    for (int r = 0; r < R; ++r) {
-      const F scale = S::load(tiles[r].scale[index] + L * part);
+    for (int v = 0; v < V; ++v) {
+      const F scale = S::load(tiles->scale[index] + lanes(part, v, stride));
       F min = S::zero();
-      if constexpr (K.min) min = S::load(tiles[r].min[index] + L * part);
+      if constexpr (K.min) min = S::load(tiles->min[index] + lanes(part, v, stride));
 #pragma GCC unroll 12
       for (int t = 0; t < T; ++t) {
         const float d_sum = K.sub == 32 ? x[t].sum32[b] : x[t].sum16[2 * b + half];
-        F& sum = acc[r * T + t];
-        sum = step<K.min>(dots[r * T + t], scale, min, x[t].d[b], d_sum, sum);
+        F& sum = acc[v * T + t];
+        sum = step<K.min>(dots[v * T + t], scale, min, x[t].d[b], d_sum, sum);
       }
     }
   }
@@ -345,9 +357,9 @@ struct MatmulKernels {
   static void multiply(const UnpackedTile* tiles, std::size_t groups, std::size_t subs,
                        const ActivationRecord* x, std::size_t tokens, float* sums,
                        std::size_t sums_stride) {
-    constexpr int R = S::kGroups;
+    constexpr int R = kGroupsAtOnce;
     for (; groups >= R; groups -= R, tiles += R, sums += R * sums_stride) {
-      multiply_tokens<K, R, S::kTokens>(tiles, subs, x, tokens, sums, sums_stride);
+      multiply_tokens<K, S::kSide, S::kTokens>(tiles, subs, x, tokens, sums, sums_stride);
     }
     if constexpr (R > 1) {
       for (; groups > 0; --groups, ++tiles, sums += sums_stride) {
@@ -358,36 +370,36 @@ struct MatmulKernels {
 
   // ---- F32 activations ----------------------------------------------------------------------
 
-  template <int R, int T>
+  template <int V, int T>
   static void multiply_f32_tokens(const float* weights, std::size_t weights_stride,
                                   std::size_t features, const float* x, std::size_t x_stride,
                                   std::size_t tokens, float* sums, std::size_t sums_stride) {
     for (; tokens >= T; tokens -= T, x += T * x_stride, sums += 16 * T) {
-      for (int part = 0; part < kParts; ++part) {
-        F acc[R * T];
+      for (int part = 0; part < kParts; part += kSplit ? V : 1) {
+        F acc[V * T];
 #pragma GCC unroll 12
-        for (int i = 0; i < R * T; ++i) acc[i] = S::zero();
-        const float* w = weights + L * part;
+        for (int i = 0; i < V * T; ++i) acc[i] = S::zero();
+        const float* w = weights;
         for (std::size_t k = 0; k < features; ++k, w += 16) {
-          F wk[R];
+          F wk[V];
 #pragma GCC unroll 2
-          for (int r = 0; r < R; ++r) wk[r] = S::load(w + r * weights_stride);
+          for (int v = 0; v < V; ++v) wk[v] = S::load(w + lanes(part, v, weights_stride));
 #pragma GCC unroll 12
           for (int t = 0; t < T; ++t) {
             const F xt = S::all(x[t * x_stride + k]);
 #pragma GCC unroll 2
-            for (int r = 0; r < R; ++r) acc[r * T + t] = S::fma(wk[r], xt, acc[r * T + t]);
+            for (int v = 0; v < V; ++v) acc[v * T + t] = S::fma(wk[v], xt, acc[v * T + t]);
           }
         }
 #pragma GCC unroll 12
-        for (int i = 0; i < R * T; ++i) {
-          float* to = sums + i / T * sums_stride + 16 * (i % T) + L * part;
+        for (int i = 0; i < V * T; ++i) {
+          float* to = sums + lanes(part, i / T, sums_stride) + 16 * (i % T);
           S::store(to, S::add(S::load(to), acc[i]));
         }
       }
     }
     if constexpr (T > 1) {
-      multiply_f32_tokens<R, T / 2>(weights, weights_stride, features, x, x_stride, tokens, sums,
+      multiply_f32_tokens<V, T / 2>(weights, weights_stride, features, x, x_stride, tokens, sums,
                                     sums_stride);
     }
   }
@@ -395,10 +407,10 @@ struct MatmulKernels {
   static void multiply_f32(const float* weights, std::size_t weights_stride, std::size_t groups,
                            std::size_t features, const float* x, std::size_t x_stride,
                            std::size_t tokens, float* sums, std::size_t sums_stride) {
-    constexpr int R = S::kGroups;
+    constexpr int R = kGroupsAtOnce;
     for (; groups >= R; groups -= R, weights += R * weights_stride, sums += R * sums_stride) {
-      multiply_f32_tokens<R, S::kF32Tokens>(weights, weights_stride, features, x, x_stride, tokens,
-                                            sums, sums_stride);
+      multiply_f32_tokens<S::kSide, S::kF32Tokens>(weights, weights_stride, features, x, x_stride,
+                                                   tokens, sums, sums_stride);
     }
     if constexpr (R > 1) {
       for (; groups > 0; --groups, weights += weights_stride, sums += sums_stride) {

@@ -15,9 +15,9 @@ struct Avx2 {
   static constexpr const char* kName = "avx2";
   static constexpr CpuLevel kLevel = CpuLevel::Avx2;
   static constexpr int kLanes = 8;
-  static constexpr int kGroups = 1;
+  static constexpr int kSide = 2;  // both halves of a group
   static constexpr int kTokens = 4;
-  static constexpr int kF32Tokens = 8;
+  static constexpr int kF32Tokens = 6;
   static constexpr int kDotTokens = 3;
   static constexpr bool kPermutes = false;  // has a permutation that reaches so far
   static constexpr int kDotRows = 2;
@@ -193,68 +193,100 @@ struct Avx2 {
                                 : Bits == 6 ? 2
                                             : 1;
 
-  /// Codes of 8 bits would overflow: they are made signed again (hence need no offset), and their
-  /// sign is moved to the activation.
-  static I signed_product(I w, I x) {
-    const I q = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
-    return widen(_mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q)));
+  /// Integer sums are exact in any order, and compilers know: GCC makes trees of these chains, with
+  /// more leaves than there are registers. An order that it cannot see through stays as written.
+  static I in_order(I x) {
+    asm("" : "+x"(x));
+    return x;
   }
 
+  /// sums[r * T + t] = the product of codes First..First+N (vectors 64 bytes apart) of R vectors,
+  /// each `stride` bytes after the last, with T tokens' activations b.
   template <int Bits, int Zero, int First, int N, int R, int T>
-  static void dot(const std::uint8_t* codes, std::size_t /*stride*/, const ActivationRecord* x,
-                  int b, I* sums) {
-    static_assert(R == 1);
-    const auto code = [codes](int j) {
-      return words(codes + 4 * kGroupRows * static_cast<unsigned>(j));
+  static void dot(const std::uint8_t* codes, std::size_t stride, const ActivationRecord* x, int b,
+                  I* sums) {
+    const auto code = [&](int r, int j) {
+      return words(codes + static_cast<unsigned>(r) * stride +
+                   4 * kGroupRows * static_cast<unsigned>(j));
     };
     if constexpr (Bits == 8) {
-      for (int t = 0; t < T; ++t) sums[t] = _mm256_setzero_si256();
+      // Codes of 8 bits would overflow: they are made signed again (hence need no offset), and
+      // their sign is moved to the activation.
+#pragma GCC unroll 8
+      for (int i = 0; i < R * T; ++i) sums[i] = _mm256_setzero_si256();
 #pragma GCC unroll 8
       for (int j = First; j < First + N; ++j) {
-        const I w = code(j);
+        I q[R];
+        I size[R];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) {
+          q[r] = _mm256_xor_si256(code(r, j), _mm256_set1_epi8(-128));
+          size[r] = _mm256_abs_epi8(q[r]);
+        }
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
-          sums[t] = _mm256_add_epi32(sums[t], signed_product(w, four(x[t], b, j)));
+          const I activations = four(x[t], b, j);
+#pragma GCC unroll 2
+          for (int r = 0; r < R; ++r) {
+            const I signs = _mm256_sign_epi8(activations, q[r]);
+            I& sum = sums[r * T + t];
+            sum = in_order(_mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(size[r], signs))));
+          }
         }
       }
     } else {
       constexpr int depth = kDepth<Bits> < N ? kDepth<Bits> : N;
-#pragma GCC unroll 4
-      for (int t = 0; t < T; ++t) sums[t] = offset<Zero, First, N>(x[t], b);
 #pragma GCC unroll 8
       for (int j0 = First; j0 < First + N; j0 += depth) {
-        I pairs[T];
+        I pairs[R * T];
 #pragma GCC unroll 8
         for (int j = j0; j < j0 + depth; ++j) {
-          const I w = code(j);
+          I w[R];
+#pragma GCC unroll 2
+          for (int r = 0; r < R; ++r) w[r] = code(r, j);
 #pragma GCC unroll 4
           for (int t = 0; t < T; ++t) {
-            const I product = _mm256_maddubs_epi16(w, four(x[t], b, j));
-            pairs[t] = j == j0 ? product : _mm256_add_epi16(pairs[t], product);
+            const I activations = four(x[t], b, j);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r) {
+              const I product = _mm256_maddubs_epi16(w[r], activations);
+              I& pair = pairs[r * T + t];
+              pair = in_order(j == j0 ? product : _mm256_add_epi16(pair, product));
+            }
           }
         }
-#pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) sums[t] = _mm256_add_epi32(sums[t], widen(pairs[t]));
+#pragma GCC unroll 8
+        for (int i = 0; i < R * T; ++i) {
+          const I start = j0 == First ? offset<Zero, First, N>(x[i % T], b) : sums[i];
+          sums[i] = _mm256_add_epi32(start, widen(pairs[i]));
+        }
       }
     }
   }
+  /// The same for one token and codes in registers.
   template <int Bits, int Zero, int First, int N>
   static I dot(const I* w, const ActivationRecord& x, int b) {
     I sum = _mm256_setzero_si256();
     if constexpr (Bits == 8) {
 #pragma GCC unroll 8
       for (int j = First; j < First + N; ++j) {
-        sum = _mm256_add_epi32(sum, signed_product(w[j], four(x, b, j)));
+        const I q = _mm256_xor_si256(w[j], _mm256_set1_epi8(-128));
+        const I signs = _mm256_sign_epi8(four(x, b, j), q);
+        sum =
+            in_order(_mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(q), signs))));
       }
     } else {
       constexpr int depth = kDepth<Bits> < N ? kDepth<Bits> : N;
       sum = offset<Zero, First, N>(x, b);
 #pragma GCC unroll 8
-      for (int j0 = First; j0 < First + N; j0 += depth) {
-        I pairs = _mm256_maddubs_epi16(w[j0], four(x, b, j0));
+      for (int i0 = 0; i0 < N; i0 += depth) {
+        I pairs = _mm256_setzero_si256();
 #pragma GCC unroll 8
-        for (int j = j0 + 1; j < j0 + depth; ++j) {
-          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[j], four(x, b, j)));
+        for (int i = i0; i < i0 + depth; ++i) {
+          // Both nibbles of a byte one after the other: of eight vectors few are held at a time.
+          const int j = N == 8 ? i / 2 + 4 * (i % 2) : First + i;
+          const I product = _mm256_maddubs_epi16(w[j], four(x, b, j));
+          pairs = in_order(i == i0 ? product : _mm256_add_epi16(pairs, product));
         }
         sum = _mm256_add_epi32(sum, widen(pairs));
       }

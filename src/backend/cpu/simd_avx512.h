@@ -18,7 +18,7 @@ struct Avx512 {
   static constexpr const char* kName = "avx512";
   static constexpr CpuLevel kLevel = CpuLevel::Avx512;
   static constexpr int kLanes = 16;
-  static constexpr int kGroups = 2;  // groups and tokens that a packed kernel keeps in registers
+  static constexpr int kSide = 2;  // vectors and tokens that a packed kernel keeps in registers
   static constexpr int kTokens = 6;
   static constexpr int kF32Tokens = 12;
   static constexpr int kDotTokens = 6;     // the same for row products

@@ -10,7 +10,7 @@ namespace fathom::cpu {
 struct Avx2Vnni : Avx2 {
   static constexpr const char* kName = "avx2-vnni";
   static constexpr CpuLevel kLevel = CpuLevel::Avx2Vnni;
-  static constexpr int kTokens = 6;  // six sums and six accumulators of sixteen registers
+  static constexpr int kTokens = 3;  // six sums and six accumulators of sixteen registers
 
   /// acc plus four 8-bit products a lane, codes times signed bytes. In assembly for the reason that
   /// simd_avx512.h gives.
@@ -20,16 +20,26 @@ struct Avx2Vnni : Avx2 {
   }
 
   template <int Bits, int Zero, int First, int N, int R, int T>
-  static void dot(const std::uint8_t* codes, std::size_t /*stride*/, const ActivationRecord* x,
-                  int b, I* sums) {
-    static_assert(R == 1);
+  static void dot(const std::uint8_t* codes, std::size_t stride, const ActivationRecord* x, int b,
+                  I* sums) {
 #pragma GCC unroll 6
-    for (int t = 0; t < T; ++t) sums[t] = offset<Zero, First, N>(x[t], b);
+    for (int i = 0; i < R * T; ++i) sums[i] = offset<Zero, First, N>(x[i % T], b);
 #pragma GCC unroll 8
     for (int j = First; j < First + N; ++j) {
-      const I w = words(codes + 4 * kGroupRows * static_cast<unsigned>(j));
+      I w[R];
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) {
+        w[r] = words(codes + static_cast<unsigned>(r) * stride +
+                     4 * kGroupRows * static_cast<unsigned>(j));
+      }
 #pragma GCC unroll 6
-      for (int t = 0; t < T; ++t) sums[t] = add_product(sums[t], w, four(x[t], b, j));
+      for (int t = 0; t < T; ++t) {
+        const I activations = four(x[t], b, j);
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) {
+          sums[r * T + t] = add_product(sums[r * T + t], w[r], activations);
+        }
+      }
     }
   }
   template <int Bits, int Zero, int First, int N>

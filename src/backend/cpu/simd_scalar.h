@@ -17,7 +17,7 @@ struct Scalar {
   static constexpr const char* kName = "scalar";
   static constexpr CpuLevel kLevel = CpuLevel::Scalar;
   static constexpr int kLanes = 1;
-  static constexpr int kGroups = 1;
+  static constexpr int kSide = 1;
   static constexpr int kTokens = 4;
   static constexpr int kF32Tokens = 4;
   static constexpr int kDotTokens = 1;
