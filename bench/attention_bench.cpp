@@ -56,12 +56,13 @@ Limits measure() {
   return limits;
 }
 
-AttentionShape grouped(std::size_t heads, std::size_t kv_heads, std::size_t dim) {
-  return {{1, kv_heads, dim, dim, DType::BF16}, heads, dim, 0.1F};
+AttentionShape grouped(std::size_t heads, std::size_t kv_heads, std::size_t dim,
+                       DType dtype = DType::BF16) {
+  return {{1, kv_heads, dim, dim, dtype}, heads, dim, 0.1F};
 }
 
-AttentionShape latent(std::size_t heads) {
-  return {{1, 1, 512 + 64, 0, DType::BF16}, heads, 512, 0.1F};
+AttentionShape latent(std::size_t heads, DType dtype = DType::BF16) {
+  return {{1, 1, 512 + 64, 0, dtype}, heads, 512, 0.1F};
 }
 
 /// Caches of enough layers that no last cache holds them when their turn comes again, as in a
@@ -74,7 +75,7 @@ void attend(benchmark::State& state, const AttentionShape& shape, std::size_t fi
   const std::size_t pages = (context + kPageTokens - 1) / kPageTokens;
   const std::size_t layer_bytes = pages * shape.kv.layer_bytes();
   const std::size_t layers = std::max<std::size_t>(1, cache_bytes / layer_bytes);
-  // 0x3C3C is a small BF16 number.
+  // 0x3C3C is a small number in BF16 and F16.
   const std::vector<std::byte> cache(layers * layer_bytes + 64, std::byte{0x3C});
   const auto address = reinterpret_cast<std::uintptr_t>(cache.data());
   const std::byte* aligned = cache.data() + (64 - address % 64) % 64;
@@ -98,7 +99,8 @@ void attend(benchmark::State& state, const AttentionShape& shape, std::size_t fi
   const auto rate = benchmark::Counter::kIsRate;
   const double runs = static_cast<double>(state.iterations() * pool().size());
   if (tokens == 1) {
-    const double bytes = static_cast<double>(context * shape.kv.width() * 2) * runs;
+    const double bytes =
+        static_cast<double>(context * shape.kv.layer_bytes() / KvLayout::kPageTokens) * runs;
     state.counters["bytes"] = benchmark::Counter(bytes, rate);
     state.counters["of_read"] = benchmark::Counter(bytes / limits.read_bytes_per_s, rate);
   }
@@ -115,7 +117,11 @@ void register_all() {
       {"grouped_9_3_64", grouped(9, 3, 64)},
       {"grouped_12_2_128", grouped(12, 2, 128)},
       {"latent_16", latent(16)},
-      {"latent_128", latent(128)}};
+      {"latent_128", latent(128)},
+      {"grouped_12_2_128_f16", grouped(12, 2, 128, DType::F16)},
+      {"grouped_12_2_128_q8", grouped(12, 2, 128, DType::Q8_0)},
+      {"latent_16_f16", latent(16, DType::F16)},
+      {"latent_16_q8", latent(16, DType::Q8_0)}};
   for (const auto& [name, shape] : shapes) {
     const auto add = [&](std::size_t first, std::size_t tokens, std::size_t bytes,
                          const char* where) {

@@ -119,19 +119,30 @@ struct RopeSpec {
 struct KvLayout {
   std::size_t layers = 0;
   std::size_t kv_heads = 0;
-  std::size_t k_dim = 0;  // elements of a key, or of the entry
-  std::size_t v_dim = 0;  // elements of a value; 0: values are part of the entry
-  DType dtype = DType::BF16;
+  std::size_t k_dim = 0;      // elements of a key, or of the entry
+  std::size_t v_dim = 0;      // elements of a value; 0: values are part of the entry
+  DType dtype = DType::BF16;  // F32, BF16, F16 or Q8_0
   static constexpr std::size_t kPageTokens = 64;
 
   bool latent() const { return v_dim == 0; }
-  /// Keys of 16 bits are kept in pairs: an odd one out is padded.
-  std::size_t stored_k_dim() const {
-    return latent() || dtype == DType::F32 ? k_dim : (k_dim + 1) / 2 * 2;
+  /// Elements that share a word of 32 bits: a key's own ones, or one of so many tokens' values.
+  std::size_t word_elements() const {
+    return dtype == DType::Q8_0 ? 4 : dtype == DType::F32 ? 1 : 2;
   }
-  /// Elements of a token in a layer.
-  std::size_t width() const { return kv_heads * (stored_k_dim() + v_dim); }
-  std::size_t layer_bytes() const { return kPageTokens * width() * info(dtype).block_bytes; }
+  /// Keys fill whole words.
+  std::size_t stored_k_dim() const {
+    const std::size_t word = word_elements();
+    return latent() ? k_dim : (k_dim + word - 1) / word * word;
+  }
+  /// Bytes of 64 tokens' keys, values or entries of `dim` elements: Q8_0 has a scale in F16 for
+  /// each 32 elements (or what is left of them) of a token.
+  std::size_t side_bytes(std::size_t dim) const {
+    if (dtype == DType::Q8_0) return kPageTokens * (dim + (dim + 31) / 32 * 2);
+    return kPageTokens * dim * info(dtype).block_bytes;
+  }
+  std::size_t layer_bytes() const {
+    return kv_heads * (side_bytes(stored_k_dim()) + side_bytes(v_dim));
+  }
   std::size_t page_bytes() const { return layers * layer_bytes(); }
 };
 

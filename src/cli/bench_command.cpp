@@ -169,8 +169,10 @@ Shares shares_of(const Measurement& m, const TokenCost& cost, const ModelConfig&
                  ActivationPrecision precision) {
   const double arithmetic =
       precision == ActivationPrecision::F32 ? limits.f32_flop_per_s : limits.best_int8_op_per_s();
-  const double kv_bytes = static_cast<double>(config.kv_width() * config.num_hidden_layers *
-                                              (options.model.kv_type == "f32" ? 4 : 2)) *
+  const DTypeInfo& kv = info(options.model.kv_dtype());
+  const double kv_bytes = static_cast<double>(config.kv_width() * config.num_hidden_layers) *
+                          static_cast<double>(kv.block_bytes) /
+                          static_cast<double>(kv.block_elements) *
                           (static_cast<double>(m.depth) + static_cast<double>(m.tokens) / 2);
   const double bytes_per_token = cost.weight_bytes / static_cast<double>(m.batch) + kv_bytes;
   Shares shares;

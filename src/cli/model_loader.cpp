@@ -101,9 +101,11 @@ void ModelArguments::add_to(CLI::App& command) {
   command.add_option("--threads", threads, "Threads to compute with; all CPUs if not given")
       ->type_name("N")
       ->group(group);
-  command.add_option("--kv-type", kv_type, "How the context is kept in memory: bf16 or f32")
+  command
+      .add_option("--kv-type", kv_type,
+                  "How the context is kept in memory: bf16, f16, q8 (half of that) or f32")
       ->type_name("TYPE")
-      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->check(CLI::IsMember({"bf16", "f16", "q8", "f32"}))
       ->group(group);
   command
       .add_option(
@@ -117,7 +119,11 @@ void ModelArguments::add_to(CLI::App& command) {
       ->group(group);
 }
 
-DType ModelArguments::kv_dtype() const { return kv_type == "f32" ? DType::F32 : DType::BF16; }
+DType ModelArguments::kv_dtype() const {
+  if (kv_type == "f32") return DType::F32;
+  if (kv_type == "f16") return DType::F16;
+  return kv_type == "q8" ? DType::Q8_0 : DType::BF16;
+}
 
 LoadedModel load_model(const ModelArguments& arguments, const Context& context, TellMemory tell,
                        std::size_t sequences, InputStatistics* inputs) {

@@ -13,7 +13,7 @@
 namespace fathom {
 
 struct KvCacheOptions {
-  DType dtype = DType::BF16;  // BF16 or F32
+  DType dtype = DType::BF16;  // F32, BF16, F16 or Q8_0
   std::size_t capacity_tokens =
       0;  // over all sequences, rounded up to pages; memory is taken as used
 };

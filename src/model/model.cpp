@@ -20,8 +20,10 @@ namespace {
 constexpr std::size_t kMaxBatch = 512;
 
 KvLayout kv_layout(const ModelConfig& config, DType dtype) {
-  require(dtype == DType::BF16 || dtype == DType::F32, ErrorCode::Unsupported,
-          "a KV cache of {} is not supported (BF16 and F32 are)", to_string(dtype));
+  require(
+      dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16 || dtype == DType::Q8_0,
+      ErrorCode::Unsupported, "a KV cache of {} is not supported (F32, BF16, F16 and Q8_0 are)",
+      to_string(dtype));
   const auto size = [](std::int64_t value) { return static_cast<std::size_t>(value); };
   if (config.attention == AttentionKind::MultiHeadLatent) {
     return {size(config.num_hidden_layers), 1, size(config.kv_width()), 0, dtype};

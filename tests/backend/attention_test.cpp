@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -46,9 +47,27 @@ struct Cache {
       pages.push_back(page->data());
       memory.push_back(std::move(page));
     }
-    if (kv.dtype == DType::BF16) {
-      for (float& x : k) x = bf16_to_f32(f32_to_bf16(x));
-      for (float& x : v) x = bf16_to_f32(f32_to_bf16(x));
+    round(k, kv.k_dim);
+    round(v, kv.v_dim);
+  }
+  /// Rows of `dim` as the cache holds them.
+  void round(std::vector<float>& x, std::size_t dim) const {
+    for (float& each : x) {
+      if (kv.dtype == DType::BF16) each = bf16_to_f32(f32_to_bf16(each));
+      if (kv.dtype == DType::F16) each = f16_to_f32(f32_to_f16(each));
+    }
+    if (kv.dtype != DType::Q8_0 || dim == 0) return;
+    for (std::size_t row = 0; row < x.size(); row += dim) {
+      for (std::size_t begin = row; begin < row + dim; begin += 32) {
+        const std::size_t end = std::min(begin + 32, row + dim);
+        float most = 0;
+        for (std::size_t i = begin; i < end; ++i) most = std::max(most, std::abs(x[i]));
+        const float scale = f16_to_f32(f32_to_f16(most / 127));
+        for (std::size_t i = begin; i < end; ++i) {
+          const float code = std::nearbyint(x[i] * (1 / scale));
+          x[i] = std::clamp(code, -127.0F, 127.0F) * scale;
+        }
+      }
     }
   }
   const float* key(std::size_t token, std::size_t head) const {
@@ -112,7 +131,11 @@ const std::vector<AttentionShape>& shapes() {
       grouped(8, 1, 7, DType::BF16),    grouped(2, 2, 128, DType::BF16),
       grouped(20, 1, 80, DType::BF16),  grouped(13, 1, 33, DType::F32),
       latent(5, 32, 8, DType::F32),     latent(3, 30, 3, DType::BF16),
-      latent(16, 128, 64, DType::BF16), latent(70, 48, 7, DType::BF16)};
+      latent(16, 128, 64, DType::BF16), latent(70, 48, 7, DType::BF16),
+      grouped(9, 3, 64, DType::F16),    grouped(8, 1, 7, DType::F16),
+      latent(5, 30, 3, DType::F16),     grouped(6, 2, 33, DType::Q8_0),
+      grouped(8, 1, 7, DType::Q8_0),    grouped(4, 2, 80, DType::Q8_0),
+      latent(5, 72, 3, DType::Q8_0),    latent(20, 30, 3, DType::Q8_0)};
   return all;
 }
 
@@ -280,7 +303,7 @@ TEST(Attention, RunsTheForcedInstructionSet) {
 
 TEST(Attention, RefusesWhatItCannotRead) {
   ThreadPool pool(1);
-  EXPECT_THROW(attention(pool, CpuLevel::Scalar, grouped(4, 2, 16, DType::F16), {}), Error);
+  EXPECT_THROW(attention(pool, CpuLevel::Scalar, grouped(4, 2, 16, DType::Q4_0), {}), Error);
   EXPECT_THROW(attention(pool, CpuLevel::Scalar, grouped(4, 3, 16, DType::F32), {}), Error);
   AttentionShape backwards = grouped(4, 2, 16, DType::F32);
   backwards.scale = -1;

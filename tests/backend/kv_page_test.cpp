@@ -22,6 +22,8 @@ T element(const std::vector<std::byte>& page, std::size_t index) {
 
 constexpr KvLayout kPairs{1, 2, 5, 3, DType::BF16};
 constexpr KvLayout kFloats{1, 2, 5, 3, DType::F32};
+constexpr KvLayout kHalves{1, 2, 5, 3, DType::F16};
+constexpr KvLayout kBytes{1, 2, 37, 35, DType::Q8_0};
 
 /// 64 tokens of two kv heads, written `step` tokens at a time into bytes that were all ones.
 std::vector<std::byte> page_of(const KvLayout& layout, std::size_t step,
@@ -66,9 +68,9 @@ TEST(KvPage, KeepsKeysSideBySideAndValuesInRows) {
 }
 
 TEST(KvPage, IsTheSameHoweverManyTokensAreWrittenAtOnce) {
-  const auto k = random_floats(kPageTokens * 2 * 5, 3);
-  const auto v = random_floats(kPageTokens * 2 * 3, 4);
-  for (const KvLayout& layout : {kPairs, kFloats}) {
+  for (const KvLayout& layout : {kPairs, kFloats, kHalves, kBytes}) {
+    const auto k = random_floats(kPageTokens * 2 * layout.k_dim, 3);
+    const auto v = random_floats(kPageTokens * 2 * layout.v_dim, 4);
     const auto whole = page_of(layout, kPageTokens, k, v);
     for (std::size_t step : {1U, 2U, 3U, 7U, 16U, 33U}) {
       EXPECT_EQ(page_of(layout, step, k, v), whole) << step;
@@ -87,11 +89,42 @@ TEST(KvPage, RoundsToNearestEvenBf16) {
   EXPECT_EQ(element<std::uint16_t>(page, at + 4), 0xC049);
 }
 
+TEST(KvPage, RoundsEightBitsByThirtyTwoElementsOfAToken) {
+  const KvLayout layout{1, 1, 40, 36, DType::Q8_0};
+  std::vector<float> k(40, 0.0F);
+  std::vector<float> v(36, 0.0F);
+  k[0] = -2.54F;  // the first 32 have a scale of 0.02, the others of 1
+  k[1] = 0.031F;
+  k[39] = 127.0F;
+  v[35] = 1e-9F;  // too small for a scale in F16: zero, not infinite
+  std::vector<std::byte> page(layout.layer_bytes(), std::byte{0xFF});
+  store_tokens(layout, page.data(), 0, 21, 1, k.data(), 40, v.data(), 36);
+  const auto code = [&](std::size_t i) {
+    return element<std::int8_t>(page, (21 / 16 * 10 + i / 4) * 64 + 21 % 16 * 4 + i % 4);
+  };
+  const auto scale = [&](std::size_t base, std::size_t block) {
+    std::uint16_t half;
+    std::memcpy(&half, page.data() + base + (block * 64 + 21) * 2, 2);
+    return f16_to_f32(half);
+  };
+  EXPECT_EQ(code(0), -127);
+  EXPECT_EQ(code(1), 2);
+  EXPECT_EQ(code(39), 127);
+  EXPECT_NEAR(scale(64 * 40, 0), 0.02F, 1e-5F);
+  EXPECT_EQ(scale(64 * 40, 1), 1.0F);
+  const std::size_t values = 64 * (40 + 4);
+  EXPECT_EQ(element<std::int8_t>(page, values + (21 / 4 * 36 + 35) * 4 + 21 % 4), 0);
+  EXPECT_EQ(scale(values + 64 * 36, 1), 0.0F);
+}
+
 TEST(KvPage, HoldsNothingMoreThanTheEntriesUnlessAKeyOfPairsIsOdd) {
   EXPECT_EQ((KvLayout{30, 3, 64, 64, DType::BF16}.page_bytes()), 30U * 64 * 3 * 128 * 2);
   EXPECT_EQ((KvLayout{27, 1, 576, 0, DType::BF16}.page_bytes()), 27U * 64 * 576 * 2);
-  EXPECT_EQ(kFloats.width(), 16U);
-  EXPECT_EQ(kPairs.width(), 18U);
+  EXPECT_EQ(kFloats.layer_bytes(), 64U * 16 * 4);
+  EXPECT_EQ(kPairs.layer_bytes(), 64U * 18 * 2);
+  EXPECT_EQ(kHalves.layer_bytes(), 64U * 18 * 2);
+  // 40 and 35 codes, and two scales each.
+  EXPECT_EQ(kBytes.layer_bytes(), 64U * 2 * (40 + 4 + 35 + 4));
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ TEST(Completion, BashOffersCommandsOptionsAndValues) {
   EXPECT_THAT(bash_offers("fathom to"), HasSubstr("tokenize"));
   EXPECT_THAT(bash_offers("fathom to"), Not(HasSubstr("run")));
   EXPECT_THAT(bash_offers("fathom run --tem"), HasSubstr("--temperature"));
-  EXPECT_EQ(bash_offers("fathom run --kv-type "), "bf16\nf32\n");
+  EXPECT_EQ(bash_offers("fathom run --kv-type "), "bf16\nf16\nq8\nf32\n");
   EXPECT_EQ(bash_offers("fathom completion z"), "zsh\n");
   EXPECT_EQ(bash_offers("fathom run --seed 1"), "\n");
 }

@@ -59,8 +59,10 @@ std::vector<Block> cut(const AttentionShape& shape, std::span<const AttentionSpa
 }
 
 void check(const AttentionShape& shape) {
-  require(shape.kv.dtype == DType::F32 || shape.kv.dtype == DType::BF16, ErrorCode::Unsupported,
-          "the KV cache holds {}, but attention reads only F32 and BF16",
+  require(shape.kv.dtype == DType::F32 || shape.kv.dtype == DType::BF16 ||
+              shape.kv.dtype == DType::F16 || shape.kv.dtype == DType::Q8_0,
+          ErrorCode::Unsupported,
+          "the KV cache holds {}, but attention reads only F32, BF16, F16 and Q8_0",
           to_string(shape.kv.dtype));
   require(shape.kv.kv_heads > 0 && shape.heads % shape.kv.kv_heads == 0, ErrorCode::InvalidArgument,
           "{} query heads cannot share {} kv heads evenly", shape.heads, shape.kv.kv_heads);

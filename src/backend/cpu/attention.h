@@ -14,7 +14,7 @@
 namespace fathom::cpu {
 
 struct AttentionShape {
-  KvLayout kv;            // dtype: F32 or BF16
+  KvLayout kv;            // dtype: any that KvLayout knows
   std::size_t heads = 0;  // query head h goes with kv head h / (heads / kv_heads)
   std::size_t v_dim = 0;  // elements of an output head; latent: at most kv.k_dim
   float scale = 1;        // above 0

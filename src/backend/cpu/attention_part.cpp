@@ -8,8 +8,9 @@
 // Where BF16 is good enough for queries and weights too, tiles multiply all of this, and the cache
 // as it lies: only latent entries, as keys, have their pairs taken apart first.
 //
-// With few queries, kernels read the cache's pairs of BF16 as they lie. With many, pairs become F32
-// once for all of them, a corner at a time that stays in the first cache.
+// With few queries, kernels read the cache's pairs of BF16 or F16 as they lie. With many, pairs
+// become F32 once for all of them, a corner at a time that stays in the first cache; Q8_0 always
+// does.
 #include "backend/cpu/attention_part.h"
 
 #include <algorithm>
@@ -59,6 +60,11 @@ struct Part {
     if (next >= (block.context() + kPageTokens - 1) / kPageTokens) return nullptr;
     return block.span->pages[next] + keys_offset(shape.kv, block.group);
   }
+  /// Whether the cache is multiplied as it lies: bytes with scales first become F32 in any case.
+  bool direct() const {
+    return shape.kv.word_elements() == 1 ||
+           (shape.kv.word_elements() == 2 && count() <= kDirectQueries);
+  }
   /// Queries [begin, end) at a time; `limit` is the most that one of them sees.
   template <typename Body>
   void by_tiles(const Body& body, std::size_t tile = kTileQueries) const {
@@ -69,14 +75,32 @@ struct Part {
   }
 };
 
+/// Unpacks elements [begin, begin + width) of sixteen keys of a page into the corner.
+void unpack_keys(const Part& part, std::size_t p, std::size_t group, std::size_t begin,
+                 std::size_t width) {
+  const KvLayout& kv = part.shape.kv;
+  const std::size_t words = kv.stored_k_dim() / kv.word_elements();
+  const std::size_t at = (group * words + begin / kv.word_elements()) * kLaneKeys * 4;
+  const std::byte* keys = part.keys_of(p);
+  const std::byte* next = part.after_keys(p) + at;
+  float* out = part.scratch.corner + group * kChunk * kLaneKeys;
+  if (kv.dtype == DType::Q8_0) {
+    const std::byte* scales = keys + scales_offset(kv.stored_k_dim()) +
+                              (begin / kScaleElements * kPageTokens + group * kLaneKeys) * 2;
+    part.kernels.unpack_keys_q8(keys + at, width / 4, scales, out, next);
+  } else {
+    part.kernels.unpack(kv.dtype, keys + at, kLaneKeys * 4, width / 2, kLaneKeys, out, kLaneKeys,
+                        next);
+  }
+}
+
 void score_grouped(const Part& part, std::size_t p) {
   const KvLayout& kv = part.shape.kv;
-  const std::size_t per_row = kv.dtype == DType::F32 ? 1 : 2;  // elements of a key in a panel row
-  const std::size_t panel_rows = kv.stored_k_dim() / per_row;
   const std::size_t row_bytes = kLaneKeys * 4;
   PanelProduct product;
   product.x_row = part.queries.stride;
   product.sums_row = part.score_row;
+  product.panel_step = row_bytes;
   const auto multiply = [&](std::size_t k, bool add) {
     product.add = add;
     part.by_tiles([&](std::size_t q, std::size_t rows, std::size_t limit) {
@@ -88,27 +112,20 @@ void score_grouped(const Part& part, std::size_t p) {
     });
   };
 
-  if (per_row == 1 || part.count() <= kDirectQueries) {
+  if (part.direct()) {
     product.dtype = kv.dtype;
     product.panel = part.keys_of(p);
     product.next = part.after_keys(p);
-    product.panel_step = row_bytes;
-    product.panel_group = panel_rows * row_bytes;
-    product.steps = panel_rows;
+    product.steps = kv.stored_k_dim() / kv.word_elements();
+    product.panel_group = product.steps * row_bytes;
     multiply(0, false);
     return;
   }
   const std::size_t lane_groups = (Part::of_page(part.keys, p) + kLaneKeys - 1) / kLaneKeys;
   for (std::size_t k = 0; k < kv.stored_k_dim(); k += kChunk) {
     const std::size_t width = std::min(kChunk, kv.stored_k_dim() - k);
-    for (std::size_t g = 0; g < lane_groups; ++g) {
-      const std::size_t at = (g * panel_rows + k / per_row) * row_bytes;
-      part.kernels.unpack(kv.dtype, part.keys_of(p) + at, row_bytes, width / per_row, kLaneKeys,
-                          part.scratch.corner + g * kChunk * kLaneKeys, kLaneKeys,
-                          part.after_keys(p) + at);
-    }
+    for (std::size_t g = 0; g < lane_groups; ++g) unpack_keys(part, p, g, k, width);
     product.panel = reinterpret_cast<const std::byte*>(part.scratch.corner);
-    product.panel_step = row_bytes;
     product.panel_group = kChunk * row_bytes;
     product.steps = width;
     multiply(k, k > 0);
@@ -119,10 +136,17 @@ void score_grouped(const Part& part, std::size_t p) {
 /// [64, dim] into the corner.
 void unpack_rows(const Part& part, const std::byte* rows, std::size_t dim, std::size_t keys,
                  std::size_t begin, std::size_t width, const std::byte* next) {
-  const std::size_t per_row = part.shape.kv.dtype == DType::F32 ? 1 : 2;
-  part.kernels.unpack(part.shape.kv.dtype, rows + 4 * begin, 4 * dim,
-                      (keys + per_row - 1) / per_row, width, part.scratch.corner, kChunk,
-                      next == nullptr ? nullptr : next + 4 * begin);
+  const KvLayout& kv = part.shape.kv;
+  const std::size_t words = (keys + kv.word_elements() - 1) / kv.word_elements();
+  const std::byte* from = rows + 4 * begin;
+  if (next != nullptr) next += 4 * begin;
+  if (kv.dtype == DType::Q8_0) {
+    const std::byte* scales = rows + scales_offset(dim) + begin / kScaleElements * kPageTokens * 2;
+    part.kernels.unpack_rows_q8(from, 4 * dim, words, width, scales, part.scratch.corner, kChunk,
+                                next);
+  } else {
+    part.kernels.unpack(kv.dtype, from, 4 * dim, words, width, part.scratch.corner, kChunk, next);
+  }
 }
 
 void score_latent(const Part& part, std::size_t p) {
@@ -155,7 +179,6 @@ void add_values(const Part& part, std::size_t p, float* values) {
   const KvLayout& kv = part.shape.kv;
   const std::size_t dim = kv.latent() ? kv.k_dim : kv.v_dim;
   const std::size_t v_dim = part.shape.v_dim;
-  const std::size_t per_row = kv.dtype == DType::F32 ? 1 : 2;
   PanelProduct product;
   product.panel_group = kLaneKeys * 4;
   product.x_row = part.score_row;
@@ -175,14 +198,14 @@ void add_values(const Part& part, std::size_t p, float* values) {
   };
 
   const bool whole = v_dim % 16 == 0;
-  if (whole && (per_row == 1 || part.count() <= kDirectQueries)) {
+  if (whole && part.direct()) {
     product.dtype = kv.dtype;
     product.panel = part.values_of(p);
     product.next = part.after_values(p);
     product.panel_step = 4 * dim;
     product.groups = v_dim / 16;
     product.sums = values;
-    multiply(per_row);
+    multiply(kv.word_elements());
     return;
   }
   product.panel = reinterpret_cast<const std::byte*>(part.scratch.corner);
@@ -359,7 +382,7 @@ AttentionQueries gather(const AttentionTable& kernels, Arena& arena, const Atten
   auto* q = arena.take<float>(block.queries() * stride);
   for (std::size_t i = 0; i < block.queries(); ++i) {
     std::copy_n(row(i), dim, q + i * stride);
-    q[i * stride + dim] = 0;
+    std::fill_n(q + i * stride + dim, shape.kv.stored_k_dim() - dim, 0.0F);
   }
   return {q, stride};
 }

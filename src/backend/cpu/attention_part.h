@@ -49,7 +49,7 @@ inline std::size_t padded_v_dim(const AttentionShape& shape) {
 AttentionState take_state(Arena& arena, const AttentionShape& shape, std::size_t queries);
 
 /// The block's queries as the kernels want them, taken from `arena`. Grouped: [queries, stride],
-/// a padding element after each if k_dim is odd. Latent: [queries / 16, k_dim, 16].
+/// zeros after each up to stored_k_dim. Latent: [queries / 16, k_dim, 16].
 struct AttentionQueries {
   const float* q = nullptr;
   std::size_t stride = 0;

@@ -35,6 +35,14 @@ struct AttentionKernels {
     }
   };
 
+  struct F16Panel {
+    static constexpr int kRows = 2;
+    static F load(const std::byte* p, int row) {
+      const typename S::I both = S::words(p);
+      return S::half_words(row == 0 ? S::bit_and(both, S::all_words(0xFFFFU)) : S::right(both, 16));
+    }
+  };
+
   /// What is to be added to an address in `here` for its counterpart in `next`.
   static std::ptrdiff_t distance(const std::byte* here, const std::byte* next) {
     if (next == nullptr) return 0;
@@ -135,6 +143,8 @@ struct AttentionKernels {
   static void multiply(const PanelProduct& a) {
     if (a.dtype == DType::F32) {
       groups<F32Panel, kGroups>(a, a.panel, a.sums, a.groups);
+    } else if (a.dtype == DType::F16) {
+      groups<F16Panel, kGroups>(a, a.panel, a.sums, a.groups);
     } else {
       groups<BF16Panel, kGroups>(a, a.panel, a.sums, a.groups);
     }
@@ -174,8 +184,64 @@ struct AttentionKernels {
     const std::ptrdiff_t ahead = distance(in, next);
     if (dtype == DType::F32) {
       unpack_rows<F32Panel>(in, in_stride, rows, width, out, out_stride, ahead);
+    } else if (dtype == DType::F16) {
+      unpack_rows<F16Panel>(in, in_stride, rows, width, out, out_stride, ahead);
     } else {
       unpack_rows<BF16Panel>(in, in_stride, rows, width, out, out_stride, ahead);
+    }
+  }
+
+  static void unpack_keys_q8(const std::byte* in, std::size_t words, const std::byte* scales,
+                             float* out, const std::byte* next) {
+    const std::ptrdiff_t ahead = distance(in, next);
+    constexpr std::size_t kWords = 8;  // that share scales
+    for (std::size_t w = 0; w < words; ++w, in += 64, out += 64) {
+      __builtin_prefetch(in + ahead, 0, 2);
+      const std::byte* scale = scales + w / kWords * 64 * 2;
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) {
+        const F lanes = S::half(scale + 2 * v * L);
+        const typename S::I codes = S::words(in + 4 * v * L);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k) {
+          S::store(out + 16 * k + v * L, S::mul(S::to_float(S::signed_byte(codes, k)), lanes));
+        }
+      }
+    }
+  }
+
+  static void unpack_rows_q8(const std::byte* in, std::size_t in_stride, std::size_t rows,
+                             std::size_t width, const std::byte* scales, float* out,
+                             std::size_t out_stride, const std::byte* next) {
+    const std::ptrdiff_t ahead = distance(in, next);
+    constexpr std::size_t kShared = 32;  // elements that share a scale
+    constexpr std::size_t kTokens = 64;
+    for (std::size_t begin = 0; begin < width; begin += kShared, scales += 2 * kTokens) {
+      const std::size_t count = width - begin < kShared ? width - begin : kShared;
+      float scale[kTokens];
+      for (std::size_t t = 0; t < 4 * rows; t += L) S::store(scale + t, S::half(scales + 2 * t));
+      for (std::size_t r = 0; r < rows; ++r) {
+        const std::byte* row = in + r * in_stride + 4 * begin;
+        float* to = out + 4 * r * out_stride + begin;
+        for (std::size_t i = 0; i < count; i += 16) {
+          __builtin_prefetch(row + 4 * i + ahead, 0, 2);
+          std::byte tail[64] = {};
+          const std::byte* from = row + 4 * i;
+          if (count - i < 16) {
+            std::memcpy(tail, from, 4 * (count - i));
+            from = tail;
+          }
+#pragma GCC unroll 16
+          for (int v = 0; v < V; ++v) {
+            const typename S::I codes = S::words(from + 4 * v * L);
+#pragma GCC unroll 4
+            for (std::size_t k = 0; k < 4; ++k) {
+              const F x = S::to_float(S::signed_byte(codes, static_cast<int>(k)));
+              S::store(to + k * out_stride + i + v * L, S::mul(x, S::all(scale[4 * r + k])));
+            }
+          }
+        }
+      }
     }
   }
 
@@ -330,8 +396,9 @@ struct AttentionKernels {
   }
 
   static constexpr AttentionTable table() {
-    AttentionTable t{S::kName,         &multiply, &unpack, &turn, &softmax_row,
-                     &softmax_columns, &merge,    &write,  {}};
+    AttentionTable t{S::kName, &multiply,    &unpack,          &unpack_keys_q8, &unpack_rows_q8,
+                     &turn,    &softmax_row, &softmax_columns, &merge,          &write,
+                     {}};
     if constexpr (requires { typename S::Tiles; }) {
       t.rounded = TileAttention<S, typename S::Tiles>::kernels();
     }

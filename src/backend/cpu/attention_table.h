@@ -13,8 +13,8 @@ namespace fathom::cpu {
 /// sums[t, g, 16] = (or +=, with `add`) the sum over k of panel[k, g, 16] * x[t, k], one fused
 /// multiply-add after another. Distances are in bytes for the panel, in floats for the rest.
 struct PanelProduct {
-  /// Rows of sixteen F32, or of sixteen pairs of BF16: rows 2i and 2i + 1 in one, as the cache has
-  /// them (kv_page.h).
+  /// Rows of sixteen F32, or of sixteen pairs of BF16 or F16: rows 2i and 2i + 1 in one, as the
+  /// cache has them (kv_page.h).
   DType dtype = DType::F32;
   const std::byte* panel = nullptr;
   std::size_t panel_step = 0;   // from row to row, or from pair of rows to pair
@@ -84,6 +84,16 @@ struct AttentionTable {
   /// if not null, is what will be read in the same way after it, and is fetched towards the cache.
   void (*unpack)(DType dtype, const std::byte* in, std::size_t in_stride, std::size_t rows,
                  std::size_t width, float* out, std::size_t out_stride, const std::byte* next);
+
+  /// The same of Q8_0, `words` words of four elements each of sixteen keys: out [4 * words, 16]
+  /// floats. scales: of the first of those keys and elements, [words / 8, 64] in F16.
+  void (*unpack_keys_q8)(const std::byte* in, std::size_t words, const std::byte* scales,
+                         float* out, const std::byte* next);
+  /// The same of `rows` rows of `width` words, an element of four tokens' values each: out
+  /// [4 * rows, out_stride] floats. scales: of the first token and element, [width / 32, 64].
+  void (*unpack_rows_q8)(const std::byte* in, std::size_t in_stride, std::size_t rows,
+                         std::size_t width, const std::byte* scales, float* out,
+                         std::size_t out_stride, const std::byte* next);
 
   /// panel[i, lane] = rows[lane][i] for `count` (at most 16) rows of `dim` floats; zeros in the
   /// other lanes.

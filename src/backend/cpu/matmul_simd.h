@@ -167,6 +167,50 @@ struct MatmulKernels {
     }
   }
 
+  /// Whether the scales of a tile are worth spreading all at once: those of the K-quants, whose
+  /// bits lie apart, and not in words.
+  template <DType D>
+  static constexpr bool kSpreadsScales = D == DType::Q2_K || D == DType::Q3_K || D == DType::Q4_K ||
+                                         D == DType::Q5_K || D == DType::Q6_K;
+
+  /// scales() of a whole tile: scale and min are [8 or 16, by 32 or 16 features][16 rows].
+  template <DType D>
+  static void tile_scales(const std::byte* tile, float* scale, float* min) {
+    constexpr PackedFormat f = packed_format(D);
+    constexpr int count = static_cast<int>(kChunk) / f.sub;
+    alignas(64) std::uint8_t a[16 * 16];
+    alignas(64) std::uint8_t b[16 * 16];
+    const auto* header = reinterpret_cast<const std::uint8_t*>(tile);
+    if constexpr (D == DType::Q2_K) {
+      for (int i = 0; i < 256; i += 32) S::spread_nibbles(header + 64 + i, a + i, b + i);
+    } else if constexpr (D != DType::Q6_K) {
+      constexpr int base = D == DType::Q3_K ? 32 : 64;
+      for (int s = 0; s < 8; s += 2) {
+        S::spread_six_bits(header + base + 16 * s, header + base + 128 + 8 * s, a + 16 * s,
+                           b + 16 * s);
+      }
+    }
+    for (int part = 0; part < kParts; ++part) {
+      const int row = L * part;
+      const F d = S::half(tile + 2 * row);
+      F less = S::zero();
+      if constexpr (f.min) less = S::sub(S::zero(), S::half(tile + 32 + 2 * row));
+      for (int i = 0; i < count; ++i) {
+        const int at = 16 * i + row;
+        if constexpr (D == DType::Q6_K) {
+          S::store(scale + at, S::mul(d, S::to_float(S::signed_bytes(tile + 32 + at))));
+        } else if constexpr (D == DType::Q3_K) {
+          const std::uint8_t* of = (i % 2 == 0 ? a : b) + 16 * (i / 2) + row;
+          S::store(scale + at,
+                   S::mul(d, S::to_float(S::sub_words(S::bytes(of), S::all_words(32)))));
+        } else {
+          S::store(scale + at, S::mul(d, S::to_float(S::bytes(a + at))));
+          S::store(min + at, S::mul(less, S::to_float(S::bytes(b + at))));
+        }
+      }
+    }
+  }
+
   /// What one dot product adds to the accumulator.
   template <bool Min>
   static F step(I dot, F scale, F min, float d, float d_sum, F acc) {
@@ -188,6 +232,14 @@ struct MatmulKernels {
     const std::size_t tiles = features / f.tile_features;
     for (std::size_t tile = 0; tile < tiles; ++tile) {
       const ActivationRecord& record = x[tile * f.tile_features / kChunk];
+      constexpr std::size_t count = kSpreadsScales<D> ? 16 * kChunk / f.sub : 1;
+      alignas(64) float all_scales[R][count];
+      alignas(64) float all_mins[R][f.min ? count : 1];
+      if constexpr (kSpreadsScales<D>) {
+        for (int r = 0; r < R; ++r) {
+          tile_scales<D>(groups[r] + tile * tile_bytes, all_scales[r], all_mins[r]);
+        }
+      }
       const int first = static_cast<int>(tile * f.tile_features % kChunk / kSubTile);
       for (int s = 0; s < subs; ++s) {
         const int b = first + s;
@@ -199,7 +251,15 @@ struct MatmulKernels {
             F scale[2] = {};
             F min[2] = {};
             tile_codes<D>(at, s, L * part, w);
-            scales<D>(at, s, L * part, scale, min);
+            if constexpr (kSpreadsScales<D>) {
+              for (int i = 0; i < 32 / f.sub; ++i) {
+                const int of = 16 * (s * (32 / f.sub) + i) + L * part;
+                scale[i] = S::load(all_scales[r] + of);
+                if constexpr (f.min) min[i] = S::load(all_mins[r] + of);
+              }
+            } else {
+              scales<D>(at, s, L * part, scale, min);
+            }
             F& sum = acc[r][part];
             if constexpr (f.sub == 32) {
               const I dot = S::template dot<f.bits, f.zero, 0, 8>(w, record, b);
@@ -237,19 +297,23 @@ struct MatmulKernels {
     constexpr std::size_t tile_subs = f.tile_subs();
     constexpr std::size_t tile_bytes = f.tile_bytes();
     constexpr int per_sub = 32 / f.sub;
+    if constexpr (kSpreadsScales<D>) {  // a chunk is a tile
+      tile_scales<D>(group + first / tile_subs * tile_bytes, tile->scale[0], tile->min[0]);
+    }
     for (std::size_t b = 0; b < subs; ++b) {
       const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
       const int s = static_cast<int>((first + b) % tile_subs);
       for (int part = 0; part < kParts; ++part) {
         I w[8];
-        F scale[2] = {};
-        F min[2] = {};
         tile_codes<D>(at, s, L * part, w);
-        scales<D>(at, s, L * part, scale, min);
         if constexpr (Signed && f.zero != 0) {
           for (int j = 0; j < 8; ++j) w[j] = S::sub_bytes(w[j], f.zero);
         }
         for (int j = 0; j < 8; ++j) S::store_words(tile->codes[8 * b + j] + 4 * L * part, w[j]);
+        if constexpr (kSpreadsScales<D>) continue;
+        F scale[2] = {};
+        F min[2] = {};
+        scales<D>(at, s, L * part, scale, min);
         for (int i = 0; i < per_sub; ++i) {
           S::store(tile->scale[per_sub * b + i] + L * part, scale[i]);
           if constexpr (f.min) S::store(tile->min[per_sub * b + i] + L * part, min[i]);

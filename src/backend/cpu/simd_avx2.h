@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backend/cpu/header_bytes_avx2.h"
 #include "backend/cpu/packed_layout.h"
 #include "base/cpu_features.h"
 
@@ -91,6 +92,17 @@ struct Avx2 {
   }
   static I signed_bytes(const void* p) {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+  }
+  /// Byte k of each lane, with its sign.
+  static I signed_byte(I w, int k) {
+    return _mm256_srai_epi32(_mm256_slli_epi32(w, 24 - 8 * k), 24);
+  }
+  static void spread_six_bits(const std::uint8_t* low, const std::uint8_t* high,
+                              std::uint8_t* first, std::uint8_t* second) {
+    cpu::spread_six_bits(low, high, first, second);
+  }
+  static void spread_nibbles(const std::uint8_t* bytes, std::uint8_t* low, std::uint8_t* high) {
+    cpu::spread_nibbles(bytes, low, high);
   }
   static I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
   static I bit_or(I a, I b) { return _mm256_or_si256(a, b); }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backend/cpu/header_bytes_avx2.h"
 #include "backend/cpu/packed_layout.h"
 #include "base/cpu_features.h"
 
@@ -109,6 +110,17 @@ struct Avx512 {
   }
   static I signed_bytes(const void* p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  /// Byte k of each lane, with its sign.
+  static I signed_byte(I w, int k) {
+    return _mm512_srai_epi32(_mm512_slli_epi32(w, static_cast<unsigned>(24 - 8 * k)), 24);
+  }
+  static void spread_six_bits(const std::uint8_t* low, const std::uint8_t* high,
+                              std::uint8_t* first, std::uint8_t* second) {
+    cpu::spread_six_bits(low, high, first, second);
+  }
+  static void spread_nibbles(const std::uint8_t* bytes, std::uint8_t* low, std::uint8_t* high) {
+    cpu::spread_nibbles(bytes, low, high);
   }
   static I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
   static I bit_or(I a, I b) { return _mm512_or_si512(a, b); }

@@ -59,6 +59,23 @@ struct Scalar {
   static I all_words(std::uint32_t x) { return x; }
   static I bytes(const void* p) { return read<std::uint8_t>(p); }
   static I signed_bytes(const void* p) { return static_cast<I>(int{read<std::int8_t>(p)}); }
+  static I signed_byte(I w, int k) {
+    return static_cast<I>(int{static_cast<std::int8_t>(w >> 8 * k)});
+  }
+  static void spread_six_bits(const std::uint8_t* low, const std::uint8_t* high,
+                              std::uint8_t* first, std::uint8_t* second) {
+    for (int i = 0; i < 32; ++i) {
+      const int upper = high[i % 16] >> (i < 16 ? 0 : 4) & 15;
+      first[i] = static_cast<std::uint8_t>((low[i] & 15) | (upper & 3) << 4);
+      second[i] = static_cast<std::uint8_t>((low[i] >> 4) | (upper & 12) << 2);
+    }
+  }
+  static void spread_nibbles(const std::uint8_t* bytes, std::uint8_t* low, std::uint8_t* high) {
+    for (int i = 0; i < 32; ++i) {
+      low[i] = bytes[i] & 15;
+      high[i] = static_cast<std::uint8_t>(bytes[i] >> 4);
+    }
+  }
   static I bit_and(I a, I b) { return a & b; }
   static I bit_or(I a, I b) { return a | b; }
   static I add_words(I a, I b) { return a + b; }
