@@ -103,7 +103,7 @@ void ModelArguments::add_to(CLI::App& command) {
       ->group(group);
   command
       .add_option("--kv-type", kv_type,
-                  "How the context is kept in memory: bf16, f16, q8 (half of that) or f32")
+                  "How the context is kept in memory: bf16 or f16; q8, in half of their memory; f32")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"bf16", "f16", "q8", "f32"}))
       ->group(group);
