@@ -89,6 +89,17 @@ TEST(KvPage, RoundsToNearestEvenBf16) {
   EXPECT_EQ(element<std::uint16_t>(page, at + 4), 0xC049);
 }
 
+TEST(KvPage, KeepsWhatIsTooLargeForF16Finite) {
+  const KvLayout entry{1, 1, 4, 0, DType::F16};
+  const float x[] = {1e6F, -70000.0F, 65504.0F, 1.0F};
+  std::vector<std::byte> page(entry.layer_bytes());
+  store_tokens(entry, page.data(), 0, 0, 1, x, 4, nullptr, 0);
+  EXPECT_EQ(f16_to_f32(element<std::uint16_t>(page, 0)), 65504.0F);
+  EXPECT_EQ(f16_to_f32(element<std::uint16_t>(page, 2)), -65504.0F);
+  EXPECT_EQ(f16_to_f32(element<std::uint16_t>(page, 4)), 65504.0F);
+  EXPECT_EQ(f16_to_f32(element<std::uint16_t>(page, 6)), 1.0F);
+}
+
 TEST(KvPage, RoundsEightBitsByThirtyTwoElementsOfAToken) {
   const KvLayout layout{1, 1, 40, 36, DType::Q8_0};
   std::vector<float> k(40, 0.0F);

@@ -204,7 +204,7 @@ TEST_P(Cache, RefusesSequencesThatItDoesNotHave) {
   expect_error(invalid, [&] { cache.remove(sequence); });
   expect_error(invalid, [&] { cache.length(sequence); });
   EXPECT_NE(cache.create(), sequence) << "ids are never used again";
-  expect_error(ErrorCode::Unsupported, [&] { model_->make_cache({DType::F16, 64}); });
+  expect_error(ErrorCode::Unsupported, [&] { model_->make_cache({DType::Q4_0, 64}); });
 }
 
 TEST_P(Cache, BelongsToItsModel) {

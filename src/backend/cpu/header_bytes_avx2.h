@@ -1,5 +1,6 @@
 // Bytes of packed headers, thirty-two at a time: for units compiled with AVX2 and what includes it.
-// Compilers left to themselves make scalar code of these.
+// Compilers left to themselves make scalar code of these. Always inline: a copy that one unit made
+// with AVX-512 must not serve another.
 #pragma once
 
 #include <immintrin.h>
@@ -10,8 +11,9 @@ namespace fathom::cpu {
 
 /// A pair of sub-tiles' six-bit numbers, two a byte (packed_layout.h: lo[2][16], hi[16]), as bytes:
 /// first and second are [2][16].
-inline void spread_six_bits(const std::uint8_t* low, const std::uint8_t* high, std::uint8_t* first,
-                            std::uint8_t* second) {
+[[gnu::always_inline]] inline void spread_six_bits(const std::uint8_t* low,
+                                                   const std::uint8_t* high, std::uint8_t* first,
+                                                   std::uint8_t* second) {
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
   const __m256i upper =
@@ -27,7 +29,8 @@ inline void spread_six_bits(const std::uint8_t* low, const std::uint8_t* high, s
 }
 
 /// Thirty-two bytes' nibbles.
-inline void spread_nibbles(const std::uint8_t* bytes, std::uint8_t* low, std::uint8_t* high) {
+[[gnu::always_inline]] inline void spread_nibbles(const std::uint8_t* bytes, std::uint8_t* low,
+                                                  std::uint8_t* high) {
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm256_and_si256(both, nibble));

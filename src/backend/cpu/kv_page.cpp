@@ -11,8 +11,11 @@ namespace {
 
 void put(std::byte* to, std::uint32_t word) { std::memcpy(to, &word, sizeof word); }
 
+/// F16 ends at 65504: what is larger stays finite, or one such key would spoil every answer.
 std::uint16_t half(DType dtype, float x) {
-  return dtype == DType::BF16 ? f32_to_bf16(x) : f32_to_f16(x);
+  if (dtype == DType::BF16) return f32_to_bf16(x);
+  constexpr float kMost = 65504.0F;
+  return f32_to_f16(x > kMost ? kMost : x < -kMost ? -kMost : x);
 }
 
 std::uint32_t pair(DType dtype, float first, float second) {
@@ -89,7 +92,7 @@ void store_codes(const float* x, std::size_t dim, std::size_t padded, std::byte*
       finite = finite && std::isfinite(size);
     }
     // The code is of the scale as it is stored. NaN and infinities spoil all 32, as they should.
-    const std::uint16_t stored = finite ? f32_to_f16(most / 127.0F) : std::uint16_t{0x7E00};
+    const std::uint16_t stored = finite ? half(DType::F16, most / 127.0F) : std::uint16_t{0x7E00};
     const float scale = f16_to_f32(stored);
     const float inverse = finite && scale > 0 ? 1.0F / scale : 0.0F;
     for (std::size_t i = begin; i < end; ++i) {

@@ -175,7 +175,8 @@ struct MatmulKernels {
 
   /// scales() of a whole tile: scale and min are [8 or 16, by 32 or 16 features][16 rows].
   template <DType D>
-  static void tile_scales(const std::byte* tile, float* scale, float* min) {
+  static void tile_scales(const std::byte* tile, float (*scale)[kGroupRows],
+                          float (*min)[kGroupRows]) {
     constexpr PackedFormat f = packed_format(D);
     constexpr int count = static_cast<int>(kChunk) / f.sub;
     alignas(64) std::uint8_t a[16 * 16];
@@ -190,22 +191,27 @@ struct MatmulKernels {
                            b + 16 * s);
       }
     }
+    F d[kParts];
+    F less[kParts];
     for (int part = 0; part < kParts; ++part) {
-      const int row = L * part;
-      const F d = S::half(tile + 2 * row);
-      F less = S::zero();
-      if constexpr (f.min) less = S::sub(S::zero(), S::half(tile + 32 + 2 * row));
-      for (int i = 0; i < count; ++i) {
+      d[part] = S::half(tile + 2 * L * part);
+      if constexpr (f.min) less[part] = S::sub(S::zero(), S::half(tile + 32 + 2 * L * part));
+    }
+    // In this order: GCC 12 makes wrong code of the other at -O3 with one lane (it swaps the
+    // loops).
+    for (int i = 0; i < count; ++i) {
+      for (int part = 0; part < kParts; ++part) {
+        const int row = L * part;
         const int at = 16 * i + row;
         if constexpr (D == DType::Q6_K) {
-          S::store(scale + at, S::mul(d, S::to_float(S::signed_bytes(tile + 32 + at))));
+          S::store(scale[i] + row, S::mul(d[part], S::to_float(S::signed_bytes(tile + 32 + at))));
         } else if constexpr (D == DType::Q3_K) {
           const std::uint8_t* of = (i % 2 == 0 ? a : b) + 16 * (i / 2) + row;
-          S::store(scale + at,
-                   S::mul(d, S::to_float(S::sub_words(S::bytes(of), S::all_words(32)))));
+          S::store(scale[i] + row,
+                   S::mul(d[part], S::to_float(S::sub_words(S::bytes(of), S::all_words(32)))));
         } else {
-          S::store(scale + at, S::mul(d, S::to_float(S::bytes(a + at))));
-          S::store(min + at, S::mul(less, S::to_float(S::bytes(b + at))));
+          S::store(scale[i] + row, S::mul(d[part], S::to_float(S::bytes(a + at))));
+          S::store(min[i] + row, S::mul(less[part], S::to_float(S::bytes(b + at))));
         }
       }
     }
@@ -232,9 +238,9 @@ struct MatmulKernels {
     const std::size_t tiles = features / f.tile_features;
     for (std::size_t tile = 0; tile < tiles; ++tile) {
       const ActivationRecord& record = x[tile * f.tile_features / kChunk];
-      constexpr std::size_t count = kSpreadsScales<D> ? 16 * kChunk / f.sub : 1;
-      alignas(64) float all_scales[R][count];
-      alignas(64) float all_mins[R][f.min ? count : 1];
+      constexpr std::size_t count = kSpreadsScales<D> ? kChunk / f.sub : 1;
+      alignas(64) float all_scales[R][count][kGroupRows];
+      alignas(64) float all_mins[R][f.min ? count : 1][kGroupRows];
       if constexpr (kSpreadsScales<D>) {
         for (int r = 0; r < R; ++r) {
           tile_scales<D>(groups[r] + tile * tile_bytes, all_scales[r], all_mins[r]);
@@ -253,9 +259,9 @@ struct MatmulKernels {
             tile_codes<D>(at, s, L * part, w);
             if constexpr (kSpreadsScales<D>) {
               for (int i = 0; i < 32 / f.sub; ++i) {
-                const int of = 16 * (s * (32 / f.sub) + i) + L * part;
-                scale[i] = S::load(all_scales[r] + of);
-                if constexpr (f.min) min[i] = S::load(all_mins[r] + of);
+                const int of = s * (32 / f.sub) + i;
+                scale[i] = S::load(all_scales[r][of] + L * part);
+                if constexpr (f.min) min[i] = S::load(all_mins[r][of] + L * part);
               }
             } else {
               scales<D>(at, s, L * part, scale, min);
@@ -298,7 +304,7 @@ struct MatmulKernels {
     constexpr std::size_t tile_bytes = f.tile_bytes();
     constexpr int per_sub = 32 / f.sub;
     if constexpr (kSpreadsScales<D>) {  // a chunk is a tile
-      tile_scales<D>(group + first / tile_subs * tile_bytes, tile->scale[0], tile->min[0]);
+      tile_scales<D>(group + first / tile_subs * tile_bytes, tile->scale, tile->min);
     }
     for (std::size_t b = 0; b < subs; ++b) {
       const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
