@@ -13,6 +13,7 @@
 #include "backend/cpu/limits.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
+#include "cli/bench_cost.h"
 #include "cli/commands.h"
 #include "cli/memory.h"
 #include "cli/model_loader.h"
@@ -36,63 +37,51 @@ struct Measurement {
   std::string what;  // "prompt" or "generation"
   std::size_t tokens = 0, batch = 1, depth = 0;
   double median = 0, slowest = 0, fastest = 0;  // tokens a second
-};
+  double written = 0;                           // tokens a run counts
+  LeastTime least;                              // of a run
 
-/// What a token costs, from the tensors' shapes: experts count as far as they are used.
-struct TokenCost {
-  double operations = 0;    // a multiply and an add each
-  double weight_bytes = 0;  // read once for a batch of one
+  double limit() const { return written / least.seconds(); }
+  double percent_of(double seconds) const { return 100 * median * seconds / written; }
 };
-
-TokenCost token_cost(const Checkpoint& checkpoint, const ModelConfig& config) {
-  const double used = config.moe.n_routed_experts > 0
-                          ? static_cast<double>(config.moe.num_experts_per_tok) /
-                                static_cast<double>(config.moe.n_routed_experts)
-                          : 1.0;
-  TokenCost cost;
-  for (const std::string& name : checkpoint.names()) {
-    const TensorView tensor = checkpoint.tensor(name);
-    // The embedding is a look-up, unless the same matrix makes the logits too.
-    if (name == "model.embed_tokens.weight" && !config.tie_word_embeddings) continue;
-    const double share = name.find(".mlp.experts.") != std::string::npos ? used : 1.0;
-    cost.operations += 2 * share * static_cast<double>(tensor.shape.elements());
-    cost.weight_bytes += share * static_cast<double>(tensor.data.size());
-  }
-  return cost;
-}
 
 class Bench {
  public:
-  Bench(Model& model, std::size_t vocabulary, const BenchOptions& options)
-      : model_(model), vocabulary_(vocabulary), options_(options) {
+  Bench(const LoadedModel& loaded, const ModelWork& work, const cpu::MachineLimits& limits,
+        const BenchOptions& options)
+      : model_(*loaded.model),
+        vocabulary_(loaded.tokenizer.vocab_size()),
+        precision_(loaded.precision),
+        work_(work),
+        limits_(limits),
+        options_(options) {
     KvCacheOptions cache;
     cache.dtype = options.model.kv_dtype();
     const std::size_t deepest = *std::max_element(options.depths.begin(), options.depths.end());
     const std::size_t widest = *std::max_element(options.batches.begin(), options.batches.end());
     const std::size_t longest = *std::max_element(options.prompts.begin(), options.prompts.end());
-    const auto trained = static_cast<std::size_t>(model.config().max_position_embeddings);
+    const auto trained = static_cast<std::size_t>(model_.config().max_position_embeddings);
     require(std::max(longest, deepest + options.tokens) <= trained, ErrorCode::InvalidArgument,
             "this model was made for {} tokens; prompts and depths may not go past them", trained);
     // A page for each sequence's open one, which forks copy.
     cache.capacity_tokens = std::max(longest, deepest + widest * (options.tokens + 128)) + 128;
-    cache_.emplace(model.make_cache(cache));
+    cache_.emplace(model_.make_cache(cache));
   }
 
-  /// Reads a prompt of `tokens` after `depth` others.
+  /// Reads a prompt of `tokens`.
   Measurement prompt(std::size_t tokens) {
-    return measure("prompt", tokens, 1, 0, [&] {
+    return measure("prompt", tokens, 1, 0, [&](WorkCounter* counter) {
       const SequenceId sequence = cache_->create();
-      const double seconds = time([&] { feed(sequence, 0, tokens); });
+      const double seconds = time([&] { feed(sequence, tokens, counter); });
       cache_->remove(sequence);
-      return static_cast<double>(tokens) / seconds;
+      return seconds;
     });
   }
 
   /// Writes `options.tokens` tokens in each of `batch` sequences that hold `depth` tokens already.
   Measurement generation(std::size_t batch, std::size_t depth) {
     const SequenceId root = cache_->create();
-    if (depth > 0) feed(root, 0, depth);
-    const Measurement result = measure("generation", options_.tokens, batch, depth, [&] {
+    if (depth > 0) feed(root, depth, nullptr);
+    const auto run = [&](WorkCounter* counter) {
       std::vector<SequenceId> sequences;
       for (std::size_t i = 0; i < batch; ++i) sequences.push_back(cache_->fork(root, depth));
       const double seconds = time([&] {
@@ -103,12 +92,13 @@ class Bench {
             step.add(token(t * batch + i), sequences[i],
                      Position{static_cast<std::int32_t>(depth + t)}, true);
           }
-          model_.forward(step, *cache_);
+          forward(step, depth + t * batch, counter);
         }
       });
       for (const SequenceId sequence : sequences) cache_->remove(sequence);
-      return static_cast<double>(options_.tokens * batch) / seconds;
-    });
+      return seconds;
+    };
+    const Measurement result = measure("generation", options_.tokens, batch, depth, run);
     cache_->remove(root);
     return result;
   }
@@ -119,16 +109,23 @@ class Bench {
     return TokenId{static_cast<std::int32_t>((i * 2654435761U + 97) % vocabulary_)};
   }
 
-  void feed(SequenceId sequence, std::size_t from, std::size_t tokens) {
+  /// `cached`: tokens whose keys and values the pass reads. `counter` may be null.
+  void forward(const Batch& batch, std::size_t cached, WorkCounter* counter) {
+    if (counter != nullptr) counter->pass(batch, cached);
+    model_.forward(batch, *cache_, counter);
+  }
+
+  void feed(SequenceId sequence, std::size_t tokens, WorkCounter* counter) {
     Batch batch;
     for (std::size_t done = 0; done < tokens;) {
       batch.clear();
+      const std::size_t cached = done;
       const std::size_t count = std::min(tokens - done, model_.max_batch());
       for (std::size_t i = 0; i < count; ++i, ++done) {
-        batch.add(token(done), sequence, Position{static_cast<std::int32_t>(from + done)},
+        batch.add(token(done), sequence, Position{static_cast<std::int32_t>(done)},
                   done + 1 == tokens);
       }
-      model_.forward(batch, *cache_);
+      forward(batch, cached, counter);
     }
   }
 
@@ -139,63 +136,46 @@ class Bench {
     return std::max(1e-9, std::chrono::duration<double>(Clock::now() - start).count());
   }
 
+  /// `run` is given a counter or null, and returns the seconds it took.
   template <typename Run>
   Measurement measure(const char* what, std::size_t tokens, std::size_t batch, std::size_t depth,
                       const Run& run) {
-    run();  // pages are faulted in, caches warmed
+    // The first run counts its work, faults pages in and warms caches; its time does not count.
+    WorkCounter counter(work_);
+    run(&counter);
+    const auto written = static_cast<double>(tokens * batch);
     std::vector<double> rates;
-    for (std::size_t i = 0; i < options_.repeat; ++i) rates.push_back(run());
+    for (std::size_t i = 0; i < options_.repeat; ++i) rates.push_back(written / run(nullptr));
     std::sort(rates.begin(), rates.end());
-    Measurement result{what, tokens, batch, depth, 0, rates.front(), rates.back()};
     const std::size_t middle = rates.size() / 2;
-    result.median = rates.size() % 2 == 1 ? rates[middle] : (rates[middle - 1] + rates[middle]) / 2;
-    return result;
+    const double median =
+        rates.size() % 2 == 1 ? rates[middle] : (rates[middle - 1] + rates[middle]) / 2;
+    return {what,         tokens,  batch,
+            depth,        median,  rates.front(),
+            rates.back(), written, least_time(counter, limits_, precision_)};
   }
 
   Model& model_;
   std::size_t vocabulary_;
+  ActivationPrecision precision_;
+  const ModelWork& work_;
+  const cpu::MachineLimits& limits_;
   const BenchOptions& options_;
   std::optional<KvCache> cache_;
 };
 
-/// How near a measurement comes to the limit that binds it, in percent.
-struct Shares {
-  double memory = 0;      // of the bytes that could be read; generation
-  double arithmetic = 0;  // of the operations that could be done
-};
-
-Shares shares_of(const Measurement& m, const TokenCost& cost, const ModelConfig& config,
-                 const cpu::MachineLimits& limits, const BenchOptions& options,
-                 ActivationPrecision precision) {
-  const double arithmetic =
-      precision == ActivationPrecision::F32 ? limits.f32_flop_per_s : limits.best_int8_op_per_s();
-  const DTypeInfo& kv = info(options.model.kv_dtype());
-  const double kv_bytes = static_cast<double>(config.kv_width() * config.num_hidden_layers) *
-                          static_cast<double>(kv.block_bytes) /
-                          static_cast<double>(kv.block_elements) *
-                          (static_cast<double>(m.depth) + static_cast<double>(m.tokens) / 2);
-  const double bytes_per_token = cost.weight_bytes / static_cast<double>(m.batch) + kv_bytes;
-  Shares shares;
-  // Fine multiplies every weight twice.
-  const double passes = precision == ActivationPrecision::Fine ? 2 : 1;
-  shares.arithmetic = 100 * m.median * passes * cost.operations / arithmetic;
-  if (m.what == "generation") {
-    shares.memory = 100 * m.median * bytes_per_token / limits.read_bytes_per_s;
-  }
-  return shares;
-}
-
 void bench(const BenchOptions& options, Context& context) {
   LoadedModel loaded = load_model(options.model, context, TellMemory::No, 1);
   const ModelConfig& config = loaded.model->config();
-  const TokenCost cost = token_cost(*loaded.checkpoint, config);
+  const ModelWork work = model_work(*loaded.checkpoint, config, options.model.kv_dtype());
+  const MatrixWork cost = work.token();
 
   cpu::MachineLimits limits;
   {
     ThreadPool pool(options.model.threads);
     limits = cpu::measure_limits(pool, selected_cpu_level());
   }
-  Bench bench(*loaded.model, loaded.tokenizer.vocab_size(), options);
+  Bench bench(loaded, work, limits, options);
   const std::size_t total = options.prompts.size() + options.batches.size() * options.depths.size();
   std::vector<Measurement> results;
   {
@@ -215,7 +195,6 @@ void bench(const BenchOptions& options, Context& context) {
   if (context.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Measurement& m : results) {
-      const Shares shares = shares_of(m, cost, config, limits, options, loaded.precision);
       list.push_back({{"kind", m.what},
                       {"tokens", m.tokens},
                       {"batch", m.batch},
@@ -223,8 +202,10 @@ void bench(const BenchOptions& options, Context& context) {
                       {"tokens_per_second", m.median},
                       {"slowest", m.slowest},
                       {"fastest", m.fastest},
-                      {"memory_percent", shares.memory},
-                      {"arithmetic_percent", shares.arithmetic}});
+                      {"memory_percent", m.percent_of(m.least.reading)},
+                      {"arithmetic_percent", m.percent_of(m.least.computing)},
+                      {"limit", m.limit()},
+                      {"bound_by", m.least.bound_by()}});
     }
     print_json({{"model", options.model.model},
                 {"precision", to_string(loaded.precision)},
@@ -237,7 +218,7 @@ void bench(const BenchOptions& options, Context& context) {
                   {"int8_operations_per_second", limits.int8_op_per_s},
                   {"tile_int8_operations_per_second", limits.tile_int8_op_per_s},
                   {"tile_bf16_operations_per_second", limits.tile_bf16_flop_per_s}}},
-                {"token", {{"operations", cost.operations}, {"weight_bytes", cost.weight_bytes}}},
+                {"token", {{"operations", cost.operations}, {"weight_bytes", cost.bytes}}},
                 {"peak_memory_bytes", resident_memory().peak},
                 {"measurements", std::move(list)}});
     return;
@@ -253,16 +234,15 @@ void bench(const BenchOptions& options, Context& context) {
       "(int8){}\n\n"
       "{:<12}{:>8}{:>7}{:>8}{:>12}{:>18}{:>10}{:>12}\n",
       options.model.model, cost.operations / 1e6,
-      format_bytes(static_cast<std::uint64_t>(cost.weight_bytes)), to_string(loaded.precision),
+      format_bytes(static_cast<std::uint64_t>(cost.bytes)), to_string(loaded.precision),
       cpu::product_kernels_ran(), limits.threads, limits.read_bytes_per_s / 1e9,
       limits.f32_flop_per_s / 1e12, limits.int8_op_per_s / 1e12, tiles, "", "tokens", "batch",
       "depth", "tokens/s", "(range)", "memory", "arithmetic");
   for (const Measurement& m : results) {
-    const Shares shares = shares_of(m, cost, config, limits, options, loaded.precision);
-    const std::string memory = m.what == "prompt" ? "" : fmt::format("{:.0f}%", shares.memory);
     fmt::print("{:<12}{:>8}{:>7}{:>8}{:>12.1f}{:>18}{:>10}{:>12}\n", m.what, m.tokens, m.batch,
-               m.depth, m.median, fmt::format("({:.1f} - {:.1f})", m.slowest, m.fastest), memory,
-               fmt::format("{:.0f}%", shares.arithmetic));
+               m.depth, m.median, fmt::format("({:.1f} - {:.1f})", m.slowest, m.fastest),
+               fmt::format("{:.0f}%", m.percent_of(m.least.reading)),
+               fmt::format("{:.0f}%", m.percent_of(m.least.computing)));
   }
   fmt::print("\nmedians of {}; percentages are of this machine's measured limits; peak memory {}\n",
              options.repeat, format_bytes(resident_memory().peak));
