@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/checked.h"
 
@@ -13,15 +14,31 @@
 namespace fathom {
 namespace {
 
-// About 50 microseconds of pauses: longer than the gap between two loops of one token, far shorter
-// than a scheduler's slice.
-constexpr int kSpins = 1000;
+// Longer than the gap between two loops of one token, far shorter than a scheduler's slice. A time,
+// not a number of pauses: those take 40 cycles on some CPUs and 140 on others.
+constexpr auto kSpinTime = std::chrono::microseconds(100);
 constexpr std::uint32_t kClosed = 0xFFFFFFFFU;  // in place of the next chunk: none to take
 
 void pause() {
 #if defined(__x86_64__)
   _mm_pause();
 #endif
+}
+
+/// Waits until done() or, if not `patient`, at once, else for kSpinTime; tells whether it is done.
+template <typename Done>
+bool spin(bool patient, const Done& done) {
+  if (done()) return true;
+  if (!patient) return false;
+  const auto end = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    // Looking at the clock costs about as much as a pause.
+    for (int i = 0; i < 16; ++i) {
+      pause();
+      if (done()) return true;
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
 }
 
 unsigned available_cpus() {
@@ -35,7 +52,11 @@ unsigned available_cpus() {
 }  // namespace
 
 ThreadPool::ThreadPool(unsigned threads) {
-  if (threads == 0) threads = available_cpus();
+  const unsigned cpus = available_cpus();
+  if (threads == 0) threads = cpus;
+  // More threads than CPUs: who spins takes a CPU from a thread that has work.
+  spins_ = threads <= cpus;
+  most_awake_ = std::min(threads, cpus) - 1;
   workers_.reserve(threads - 1);
   for (unsigned worker = 1; worker < threads; ++worker) {
     workers_.emplace_back([this, worker] { worker_main(worker); });
@@ -70,19 +91,30 @@ void ThreadPool::run(std::size_t chunks, Body body) {
   done_.store(0, std::memory_order_relaxed);
   claim_.store(std::uint64_t{epoch} << 32, std::memory_order_release);
   epoch_.store(epoch);
-  if (sleepers_.load() > 0) epoch_.notify_all();
+  wake(count - 1);
 
   work(epoch, 0);
-  for (int spin = 0; done_.load(std::memory_order_acquire) != count; ++spin) {
-    if (spin < kSpins) {
-      pause();
-    } else {
-      const std::uint32_t seen = done_.load(std::memory_order_acquire);
-      if (seen != count) done_.wait(seen, std::memory_order_acquire);
-    }
+  if (!spin(spins_, [&] { return done_.load(std::memory_order_acquire) == count; })) {
+    // Somebody's chunk takes long, or is kept off its core.
+    for (std::uint32_t seen = done_.load(); seen != count; seen = done_.load()) done_.wait(seen);
   }
   body_ = nullptr;
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void ThreadPool::wake(std::uint32_t useful) {
+  // As many as there is work and there are CPUs for, less those that are awake already: a hundred
+  // threads on two CPUs would only push each other aside. All chunks get done without any of them.
+  const unsigned sleepers = sleepers_.load();
+  if (sleepers == 0) return;
+  const auto workers = static_cast<unsigned>(workers_.size());
+  const unsigned awake = workers - std::min(workers, sleepers);
+  const unsigned wanted = std::min<unsigned>(useful, most_awake_);
+  if (sleepers <= wanted - std::min(wanted, awake)) {
+    epoch_.notify_all();
+    return;
+  }
+  for (unsigned i = awake; i < wanted; ++i) epoch_.notify_one();
 }
 
 void ThreadPool::work(std::uint32_t epoch, unsigned worker) {
@@ -105,7 +137,7 @@ void ThreadPool::work(std::uint32_t epoch, unsigned worker) {
     // Read before the chunk counts as done: afterwards the next loop may set it.
     const std::uint32_t chunks = chunks_.load(std::memory_order_relaxed);
     if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == chunks) {
-      done_.notify_all();
+      done_.notify_all();  // a system call only if the caller sleeps
       return;
     }
     claim = claim_.load(std::memory_order_acquire);
@@ -115,12 +147,8 @@ void ThreadPool::work(std::uint32_t epoch, unsigned worker) {
 void ThreadPool::worker_main(unsigned worker) {
   std::uint32_t seen = 0;
   for (;;) {
-    std::uint32_t epoch = epoch_.load();
-    for (int spin = 0; epoch == seen && spin < kSpins; ++spin) {
-      pause();
-      epoch = epoch_.load();
-    }
-    if (epoch == seen) {
+    std::uint32_t epoch = seen;
+    if (!spin(spins_, [&] { return (epoch = epoch_.load()) != seen; })) {
       sleepers_.fetch_add(1);
       epoch_.wait(seen);
       sleepers_.fetch_sub(1);

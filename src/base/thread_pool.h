@@ -1,7 +1,7 @@
 // Worker threads for kernels: one parallel loop at a time, chunks handed out dynamically.
 //
-// It neither burns an idle machine nor waits for a descheduled worker: workers spin for some tens
-// of microseconds after a loop (a token is hundreds of short loops), then sleep in the kernel; and
+// It neither burns an idle machine nor waits for a descheduled worker: workers spin for a tenth of
+// a millisecond after a loop (a token is hundreds of short loops), then sleep in the kernel; and
 // a loop is over when its chunks are done, not when every worker has shown up. A worker that
 // another process keeps off its core simply takes no chunks.
 #pragma once
@@ -45,7 +45,11 @@ class ThreadPool {
   using Body = FunctionRef<void(std::size_t, unsigned)>;
   void worker_main(unsigned worker);
   void work(std::uint32_t epoch, unsigned worker);
+  /// Wakes sleeping workers, as far as `useful` of them find a chunk and a CPU.
+  void wake(std::uint32_t useful);
 
+  bool spins_ = true;        // there is a CPU for every thread
+  unsigned most_awake_ = 0;  // workers that find a CPU beside the caller
   std::vector<std::thread> workers_;
   std::mutex caller_;  // held while a loop runs
 

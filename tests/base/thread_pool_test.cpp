@@ -1,9 +1,11 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <time.h>
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -62,6 +64,46 @@ TEST(ThreadPool, WakesAfterItsWorkersWentToSleep) {
     std::atomic<int> count{0};
     pool.run(100, [&](std::size_t, unsigned) { count.fetch_add(1); });
     EXPECT_EQ(count.load(), 100);
+  }
+}
+
+TEST(ThreadPool, UsesNoCpuWhileItIsIdle) {
+  const auto cpu_ms = [] {
+    timespec used{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return 1e3 * static_cast<double>(used.tv_sec) + 1e-6 * static_cast<double>(used.tv_nsec);
+  };
+  for (const unsigned threads : {0U, 2U, 32U}) {
+    ThreadPool pool(threads);
+    std::atomic<int> count{0};
+    pool.run(1000, [&](std::size_t, unsigned) { count.fetch_add(1); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));  // they spin, and fall asleep
+    const double before = cpu_ms();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_LT(cpu_ms() - before, 5) << pool.size() << " threads";
+  }
+}
+
+TEST(ThreadPool, ManyMoreThreadsThanCpusLoseNothing) {
+  ThreadPool pool(128);
+  std::array<std::atomic<int>, 300> hits{};
+  for (int loop = 0; loop < 1000; ++loop) {
+    // Few chunks wake few workers, many wake more: both with others still on their way to sleep.
+    const std::size_t chunks = loop % 3 == 0 ? hits.size() : 2 + static_cast<std::size_t>(loop % 7);
+    pool.run(chunks, [&](std::size_t chunk, unsigned worker) {
+      EXPECT_LT(worker, 128U);
+      hits[chunk].fetch_add(1);
+    });
+    for (std::size_t i = 0; i < hits.size(); ++i) {
+      ASSERT_EQ(hits[i].exchange(0), i < chunks ? 1 : 0) << "loop " << loop << ", chunk " << i;
+    }
+  }
+}
+
+TEST(ThreadPool, ManyMoreThreadsThanCpusAllStop) {
+  for (int round = 0; round < 5; ++round) {
+    ThreadPool pool(64);
+    pool.run(3, [](std::size_t, unsigned) {});
   }
 }
 
