@@ -1,9 +1,12 @@
 #include "base/thread_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <utility>
 
 #include "base/checked.h"
 
@@ -17,6 +20,7 @@ namespace {
 // Longer than the gap between two loops of one token, far shorter than a scheduler's slice. A time,
 // not a number of pauses: those take 40 cycles on some CPUs and 140 on others.
 constexpr auto kSpinTime = std::chrono::microseconds(100);
+constexpr std::size_t kWordBits = 8 * sizeof(unsigned long);
 constexpr std::uint32_t kClosed = 0xFFFFFFFFU;  // in place of the next chunk: none to take
 
 void pause() {
@@ -51,7 +55,7 @@ unsigned available_cpus() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(unsigned threads) {
+ThreadPool::ThreadPool(unsigned threads, NumaOptions numa) : numa_(std::move(numa)) {
   const unsigned cpus = available_cpus();
   if (threads == 0) threads = cpus;
   // More threads than CPUs: who spins takes a CPU from a thread that has work.
@@ -61,24 +65,68 @@ ThreadPool::ThreadPool(unsigned threads) {
   for (unsigned worker = 1; worker < threads; ++worker) {
     workers_.emplace_back([this, worker] { worker_main(worker); });
   }
+  copies_.resize(threads);
+  if (numa_.off()) return;
+  try {
+    bind_workers();
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::bind_workers() {
+  const std::vector<unsigned> order = numa_.topology.thread_order();
+  for (unsigned worker = 1; worker < size(); ++worker) {
+    const unsigned cpu = order[worker % order.size()];  // order[0] is left to the caller
+    std::vector<unsigned long> words(cpu / kWordBits + 1);
+    words[cpu / kWordBits] |= 1UL << cpu % kWordBits;
+    const int error =
+        pthread_setaffinity_np(workers_[worker - 1].native_handle(), words.size() * sizeof words[0],
+                               reinterpret_cast<const cpu_set_t*>(words.data()));
+    require(error == 0, ErrorCode::Unsupported,
+            "cannot bind a thread to CPU {}: {}; a container may forbid it (--numa off does "
+            "without)",
+            cpu, std::strerror(error));
+    copies_[worker] = copy_near(cpu);
+  }
+}
+
+std::size_t ThreadPool::copy_near(unsigned cpu) const {
+  if (numa_.copies() == 1) return 0;
+  const std::vector<NumaNode>& nodes = numa_.topology.nodes;
+  for (std::size_t node = 0; node < nodes.size(); ++node) {
+    if (std::ranges::find(nodes[node].cpus, cpu) == nodes[node].cpus.end()) continue;
+    const std::vector<std::size_t> copies = numa_.topology.with_memory();
+    return static_cast<std::size_t>(std::ranges::find(copies, numa_.topology.nearest_memory(node)) -
+                                    copies.begin());
+  }
+  return 0;
+}
+
+void ThreadPool::stop() {
   stop_.store(true);
   epoch_.fetch_add(1);
   epoch_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
 }
 
 void ThreadPool::run(std::size_t chunks, Body body) {
   if (chunks == 0) return;
+  const std::size_t nearest =
+      numa_.copies() == 1 ? 0 : copy_near(static_cast<unsigned>(std::max(0, sched_getcpu())));
   if (chunks == 1 || workers_.empty()) {
     // Nothing to share; the lock still keeps loops from overlapping on per-worker scratch.
     std::lock_guard lock(caller_);
+    caller_copy_ = nearest;
     for (std::size_t chunk = 0; chunk < chunks; ++chunk) body(chunk, 0);
     return;
   }
   std::lock_guard lock(caller_);
+  caller_copy_ = nearest;
   const auto count = checked_cast<std::uint32_t>(chunks, "parallel loop's chunks");
   const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   // First of all nobody may claim: a late worker of the last loop that sees the new number of

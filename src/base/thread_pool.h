@@ -15,19 +15,27 @@
 #include <vector>
 
 #include "base/function_ref.h"
+#include "base/numa.h"
 
 namespace fathom {
 
 class ThreadPool {
  public:
   /// `threads` counts the caller; 0 means every CPU this process may run on.
-  explicit ThreadPool(unsigned threads = 0);
+  /// With `numa` not Off, workers are bound to CPUs in the order of thread_order(); the caller is
+  /// not, as its threads would inherit that. Throws Error(Unsupported) if binding is refused.
+  explicit ThreadPool(unsigned threads = 0, NumaOptions numa = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   /// Threads that may run chunks, the caller included.
   unsigned size() const { return static_cast<unsigned>(workers_.size()) + 1; }
+
+  const NumaOptions& numa() const { return numa_; }
+  /// The copy of the weights that is nearest to a worker, in [0, numa().copies()). For the caller,
+  /// worker 0: where it was when the loop began.
+  std::size_t copy(unsigned worker) const { return worker == 0 ? caller_copy_ : copies_[worker]; }
 
   /// Calls body(chunk, worker) once for each chunk in [0, chunks), `worker` in [0, size()), and
   /// returns when all are done. Which worker gets which chunk is not determined, so a chunk's
@@ -48,6 +56,14 @@ class ThreadPool {
   /// Wakes sleeping workers, as far as `useful` of them find a chunk and a CPU.
   void wake(std::uint32_t useful);
 
+  void bind_workers();
+  void stop();
+  /// The copy nearest to a CPU.
+  std::size_t copy_near(unsigned cpu) const;
+
+  NumaOptions numa_;
+  std::vector<std::size_t> copies_;  // by worker
+  std::size_t caller_copy_ = 0;
   bool spins_ = true;        // there is a CPU for every thread
   unsigned most_awake_ = 0;  // workers that find a CPU beside the caller
   std::vector<std::thread> workers_;

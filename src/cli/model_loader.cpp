@@ -40,6 +40,8 @@ ModelOptions model_options(const ModelArguments& arguments, const Checkpoint& ch
   ModelOptions options;
   options.precision = choose_precision(arguments.precision, checkpoint);
   options.threads = arguments.threads;
+  // The machine is not even looked at if nobody wants to know.
+  if (arguments.numa_mode() != NumaMode::Off) options.numa = numa_options(arguments.numa_mode());
   options.progress = context.passing_progress();
   return options;
 }
@@ -102,8 +104,9 @@ void ModelArguments::add_to(CLI::App& command) {
       ->type_name("N")
       ->group(group);
   command
-      .add_option("--kv-type", kv_type,
-                  "How the context is kept in memory: bf16 or f16; q8, in half of their memory; f32")
+      .add_option(
+          "--kv-type", kv_type,
+          "How the context is kept in memory: bf16 or f16; q8, in half of their memory; f32")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"bf16", "f16", "q8", "f32"}))
       ->group(group);
@@ -115,8 +118,20 @@ void ModelArguments::add_to(CLI::App& command) {
       ->type_name("MODE")
       ->check(CLI::IsMember({"auto", "fast", "fine", "f32"}))
       ->group(group);
+  command
+      .add_option("--numa", numa,
+                  "On a machine with several NUMA nodes: spread the weights over their memory "
+                  "(the default), replicate them on each, or off: leave all to the kernel")
+      ->type_name("MODE")
+      ->check(CLI::IsMember({"off", "spread", "replicate"}))
+      ->group(group);
   command.add_flag("--ignore-memory", ignore_memory, "Load even if the memory seems too small")
       ->group(group);
+}
+
+NumaMode ModelArguments::numa_mode() const {
+  if (numa == "off") return NumaMode::Off;
+  return numa == "replicate" ? NumaMode::Replicate : NumaMode::Spread;
 }
 
 DType ModelArguments::kv_dtype() const {
@@ -136,6 +151,9 @@ LoadedModel load_model(const ModelArguments& arguments, const Context& context, 
   std::size_t tokens = 0;
   const MemoryEstimate estimate =
       fit_memory(arguments, *checkpoint, config, options, sequences, tokens, limit);
+  if (!arguments.ignore_memory) {
+    options.numa.require_room(estimate.weights_packed / options.numa.copies());
+  }
   if (tell != TellMemory::No) {
     print_note(context,
                fmt::format("memory: {}; {} available",

@@ -25,6 +25,7 @@ struct ModelArguments {
   unsigned threads = 0;     // 0: all CPUs
   std::string kv_type = "bf16";
   std::string precision = "auto";
+  std::string numa = "spread";
   bool ignore_memory = false;
 
   static constexpr std::size_t kDefaultContext = 8192;
@@ -34,6 +35,7 @@ struct ModelArguments {
   /// Adds MODEL and the options.
   void add_to(CLI::App& command);
   DType kv_dtype() const;
+  NumaMode numa_mode() const;
 };
 
 /// "f32", "fine", "fast".

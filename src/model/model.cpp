@@ -40,7 +40,7 @@ std::shared_ptr<Backend> make_backend(const ModelOptions& options) {
   CpuPrecision precision = CpuPrecision::Fast;
   if (options.precision == ActivationPrecision::F32) precision = CpuPrecision::F32;
   if (options.precision == ActivationPrecision::Fine) precision = CpuPrecision::Fine;
-  return make_cpu_backend({precision, options.threads});
+  return make_cpu_backend({precision, options.threads, options.numa});
 }
 
 /// Rows of the batch that belong together: the batch's own lists, checked.
@@ -154,10 +154,11 @@ MemoryEstimate estimate_memory(const Checkpoint& checkpoint, const ModelConfig& 
                                std::size_t batch_tokens) {
   ModelOptions small = options;
   small.threads = 1;  // nothing is computed
+  small.numa = {};
   const WeightBytes weights = check_weights(checkpoint, config, *make_backend(small));
   MemoryEstimate estimate;
   estimate.weights_mapped = weights.mapped;
-  estimate.weights_packed = weights.packed;
+  estimate.weights_packed = checked_mul(weights.packed, options.numa.copies());
   estimate.kv_cache = checked_mul(pages_for(kv_tokens), kv_layout(config, kv_dtype).page_bytes());
   const std::size_t rows = std::min(batch_tokens, kMaxBatch);
   estimate.activations = rows * Transformer::activation_elements(config) * sizeof(float);

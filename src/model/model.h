@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/numa.h"
 #include "base/progress.h"
 #include "config/model_config.h"
 #include "formats/checkpoint.h"
@@ -26,6 +27,7 @@ enum class ActivationPrecision {
 struct ModelOptions {
   ActivationPrecision precision = ActivationPrecision::Fast;
   unsigned threads = 0;  // 0: all CPUs
+  NumaOptions numa = {};
   ProgressSink progress;
   InputStatistics* inputs = nullptr;  // to be filled by forward passes; outlives the model
 };
@@ -33,7 +35,7 @@ struct ModelOptions {
 /// What a model will need, told before anything large is allocated. Bytes.
 struct MemoryEstimate {
   std::uint64_t weights_mapped = 0;  // used straight from the file (page cache)
-  std::uint64_t weights_packed = 0;  // private copies
+  std::uint64_t weights_packed = 0;  // private copies, one for each NUMA node if they replicate
   std::uint64_t kv_cache = 0;        // for the asked number of tokens
   std::uint64_t activations = 0;     // for the asked batch
   std::uint64_t total() const { return weights_mapped + weights_packed + kv_cache + activations; }

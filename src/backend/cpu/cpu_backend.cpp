@@ -68,7 +68,7 @@ Precision weight_precision(CpuPrecision precision) {
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuBackendOptions& options)
-      : pool_(options.threads),
+      : pool_(options.threads, options.numa),
         level_(selected_cpu_level()),
         packer_(pool_, level_, weight_precision(options.precision)) {}
 

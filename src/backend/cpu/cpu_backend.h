@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "base/numa.h"
 
 namespace fathom {
 
@@ -17,6 +18,7 @@ enum class CpuPrecision {
 struct CpuBackendOptions {
   CpuPrecision precision = CpuPrecision::Fast;
   unsigned threads = 0;  // 0: all CPUs that this process may use
+  NumaOptions numa = {};
 };
 
 /// Kernels for selected_cpu_level(). Throws as that does.

@@ -5,6 +5,7 @@
 
 #include "backend/cpu/activations.h"
 #include "backend/cpu/products.h"
+#include "backend/cpu/replicas.h"
 #include "base/checked.h"
 
 namespace fathom::cpu {
@@ -75,6 +76,7 @@ PackedMatrix PackedMatrix::pack(const TensorView& weight, Precision precision, C
   if (impl->packed()) {
     impl->owned = pack_weights(weight, level, pool);
     impl->data = impl->owned.data();
+    impl->copies = replicate({impl->data, impl->owned.size()}, pool);
     impl->stride = packed_group_bytes(impl->format, impl->in_features);
   } else {
     require(weight.dtype <= DType::F8_E4M3, ErrorCode::Unsupported,
@@ -89,7 +91,9 @@ PackedMatrix PackedMatrix::pack(const TensorView& weight, Precision precision, C
 
 std::size_t PackedMatrix::out_features() const { return impl_ ? impl_->out_features : 0; }
 std::size_t PackedMatrix::in_features() const { return impl_ ? impl_->in_features : 0; }
-std::size_t PackedMatrix::owned_bytes() const { return impl_ ? impl_->owned.size() : 0; }
+std::size_t PackedMatrix::owned_bytes() const {
+  return impl_ ? impl_->owned.size() * (1 + impl_->copies.size()) : 0;
+}
 void PackedMatrix::watch(InputSums* inputs) { impl_->inputs = inputs; }
 const char* PackedMatrix::kernel_name() const { return impl_ ? impl_->table->name : "none"; }
 

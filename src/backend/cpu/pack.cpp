@@ -36,6 +36,7 @@ WeightBuffer pack_weights(const TensorView& weight, CpuLevel level, ThreadPool& 
   const std::size_t groups = (rows + kGroupRows - 1) / kGroupRows;
   const std::size_t group_bytes = packed_group_bytes(format, features);
   WeightBuffer packed(checked_mul(groups, group_bytes, "packed weights"));
+  pool.numa().place({packed.data(), packed.size()}, 0);
   const std::size_t grain =
       std::max<std::size_t>(1, (256 << 10) / std::max<std::size_t>(1, group_bytes));
   pool.for_ranges(groups, grain, [&](std::size_t begin, std::size_t end) {

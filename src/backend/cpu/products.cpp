@@ -47,6 +47,7 @@ Cut cut(const Job& job, std::size_t unit) {
 /// A piece of a product: rows [row, row + rows) times tokens [token, token + tokens).
 struct Piece {
   const PackedMatrix::Impl& w;
+  const std::byte* data;  // the worker's copy of w's
   const Activations& x;
   std::size_t row, rows;
   std::size_t token, tokens;
@@ -56,7 +57,7 @@ struct Piece {
   bool accumulate = false;
 
   std::size_t groups() const { return ceil_div(rows, kGroupRows); }
-  const std::byte* group(std::size_t g) const { return w.data + (row / kGroupRows + g) * w.stride; }
+  const std::byte* group(std::size_t g) const { return data + (row / kGroupRows + g) * w.stride; }
   /// Writes `count` tokens from `first` on, given as sums[group, token, 16].
   void finish(std::size_t first, std::size_t count, const float* sums,
               std::size_t sums_stride) const {
@@ -178,7 +179,7 @@ void run_rows(const Piece& p) {
   // Four rows at a time over all tokens: the rows stay in the second cache, as do the tokens.
   for (std::size_t r = 0; r < p.rows; r += kDotRows) {
     w.table->dot_rows[static_cast<std::size_t>(w.dtype)](
-        w.data + (p.row + r) * w.stride, w.stride, std::min(kDotRows, p.rows - r), w.in_features,
+        p.data + (p.row + r) * w.stride, w.stride, std::min(kDotRows, p.rows - r), w.in_features,
         p.x.x + p.token * p.x.x_stride, p.x.x_stride, p.tokens, sums + r * p.tokens);
   }
   for (std::size_t t = 0; t < p.tokens; ++t) {
@@ -197,11 +198,12 @@ void run_piece(const Piece& p) {
 /// Gate and up of the same rows, joined and rounded for what reads them, while they are in the
 /// first cache.
 void run_gated(const Job& job, std::size_t row, std::size_t rows, std::size_t token,
-               std::size_t tokens) {
+               std::size_t tokens, std::size_t copy) {
   alignas(64) float gate[kSpanTokens * kUnitRows];
   alignas(64) float up[kSpanTokens * kUnitRows];
-  run_piece({*job.weight, *job.x, row, rows, token, tokens, gate, kUnitRows});
-  run_piece({*job.up, *job.x, row, rows, token, tokens, up, kUnitRows});
+  run_piece(
+      {*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens, gate, kUnitRows});
+  run_piece({*job.up, job.up->data_of(copy), *job.x, row, rows, token, tokens, up, kUnitRows});
   const MatmulTable& table = *job.weight->table;
   for (std::size_t t = 0; t < tokens; ++t) {
     float* values = gate + t * kUnitRows;
@@ -210,15 +212,16 @@ void run_gated(const Job& job, std::size_t row, std::size_t rows, std::size_t to
   }
 }
 
-void run_item(const Job& job, const Cut& c, std::size_t item) {
+void run_item(const Job& job, const Cut& c, std::size_t item, std::size_t copy) {
   // Spans of one unit follow each other: its weights are still in a cache.
   const std::size_t row = item / c.spans * c.unit;
   const std::size_t rows = std::min(c.unit, job.weight->out_features - row);
   const std::size_t token = item % c.spans * c.span;
   const std::size_t tokens = std::min(c.span, job.x->tokens - token);
-  if (job.gated != nullptr) return run_gated(job, row, rows, token, tokens);
-  run_piece({*job.weight, *job.x, row, rows, token, tokens, job.y + token * job.y_stride + row,
-             job.y_stride, job.bias == nullptr ? nullptr : job.bias + row, job.accumulate});
+  if (job.gated != nullptr) return run_gated(job, row, rows, token, tokens, copy);
+  run_piece({*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens,
+             job.y + token * job.y_stride + row, job.y_stride,
+             job.bias == nullptr ? nullptr : job.bias + row, job.accumulate});
 }
 
 }  // namespace
@@ -241,7 +244,9 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
   if (items == 0) return;
   if (jobs.size() == 1) {
     const Cut c = cut(jobs[0], unit);
-    pool.run(items, [&](std::size_t item, unsigned) { run_item(jobs[0], c, item); });
+    pool.run(items, [&](std::size_t item, unsigned worker) {
+      run_item(jobs[0], c, item, pool.copy(worker));
+    });
     return;
   }
   struct Part {
@@ -254,12 +259,13 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
     parts[i] = {cut(jobs[i], unit), first};
     first += parts[i].cut.items();
   }
-  pool.run(items, [&](std::size_t item, unsigned) {
+  pool.run(items, [&](std::size_t item, unsigned worker) {
     // The last job whose first item is not past this one; empty jobs share theirs with the next.
     const auto part = std::upper_bound(parts.begin(), parts.end(), item,
                                        [](std::size_t at, const Part& p) { return at < p.first; }) -
                       1;
-    run_item(jobs[static_cast<std::size_t>(part - parts.begin())], part->cut, item - part->first);
+    run_item(jobs[static_cast<std::size_t>(part - parts.begin())], part->cut, item - part->first,
+             pool.copy(worker));
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "backend/cpu/activations.h"
 #include "backend/cpu/matmul.h"
@@ -22,9 +23,14 @@ struct PackedMatrix::Impl {
   const std::byte* data = nullptr;  // packed groups, or rows
   std::size_t stride = 0;           // bytes of a group or a row
   WeightBuffer owned;
-  InputSums* inputs = nullptr;  // gets the inputs of every product, if not null
+  std::vector<WeightBuffer> copies;  // of `owned`, for NUMA nodes after the first
+  InputSums* inputs = nullptr;       // gets the inputs of every product, if not null
 
   bool packed() const { return format.bits != 0; }
+  /// The copy that ThreadPool::copy() names.
+  const std::byte* data_of(std::size_t copy) const {
+    return copy == 0 || copies.empty() ? data : copies[copy - 1].data();
+  }
 };
 
 /// weight x, to y; or silu(weight x) * (up x), in the forms of `gated` that the next weight reads.
