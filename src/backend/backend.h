@@ -64,6 +64,7 @@ struct WeightSource {
   TensorView weight;
   std::optional<TensorView> scale_inv;
   InputSums* inputs = nullptr;  // if not null, gets every product's inputs; outlives the handle
+  std::string name = {};        // the tensor's; tells weights apart that are kept packed
 };
 struct FfnSource {
   WeightSource gate, up, down;
@@ -75,6 +76,7 @@ struct LatentHeadsSource {
   std::optional<WeightSource> kv_b;
   std::optional<TensorView> k_b, v_b;
   std::span<InputSums> k_b_inputs, v_b_inputs;  // as WeightSource::inputs, by head; or empty
+  std::string name = {};                        // of all of it, ending in a dot
 };
 struct LatentSizes {
   std::size_t heads = 0;

@@ -15,7 +15,7 @@
 namespace fathom {
 namespace {
 
-std::int64_t modified_ns(const struct stat& st) {
+std::int64_t ns_of(const struct stat& st) {
   return std::int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
 }
 
@@ -35,7 +35,7 @@ FileMap::FileMap(const std::filesystem::path& path) : path_(path) {
   }
   size_ = static_cast<std::size_t>(st.st_size);
   inode_ = st.st_ino;
-  modified_ns_ = modified_ns(st);
+  modified_ns_ = ns_of(st);
   if (size_ > 0) {
     void* data = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
     const int error = errno;
@@ -74,7 +74,7 @@ void FileMap::verify_unchanged() const {
   require(::stat(path_.c_str(), &st) == 0, ErrorCode::Io, "{}: vanished while it was being read",
           path_.string());
   require(static_cast<std::size_t>(st.st_size) == size_ && st.st_ino == inode_ &&
-              modified_ns(st) == modified_ns_,
+              ns_of(st) == modified_ns_,
           ErrorCode::Io, "{}: changed while it was being read ({} bytes before, {} now); try again",
           path_.string(), size_, st.st_size);
 }
@@ -101,10 +101,17 @@ void FileMap::dont_need(std::size_t offset, std::size_t length) const noexcept {
   advise(data_, size_, offset, length, MADV_DONTNEED);
 }
 
-void FileMap::dont_need(std::span<const std::byte> view) const noexcept {
+bool FileMap::holds(std::span<const std::byte> view) const noexcept {
   const std::less<const std::byte*> before;  // also orders pointers into other objects
-  if (data_ == nullptr || before(view.data(), data_) || !before(view.data(), data_ + size_)) return;
-  dont_need(static_cast<std::size_t>(view.data() - data_), view.size());
+  return data_ != nullptr && !before(view.data(), data_) && before(view.data(), data_ + size_);
+}
+
+void FileMap::will_need(std::span<const std::byte> view) const noexcept {
+  if (holds(view)) will_need(static_cast<std::size_t>(view.data() - data_), view.size());
+}
+
+void FileMap::dont_need(std::span<const std::byte> view) const noexcept {
+  if (holds(view)) dont_need(static_cast<std::size_t>(view.data() - data_), view.size());
 }
 
 }  // namespace fathom

@@ -24,6 +24,8 @@ class FileMap {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::size_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
+  /// When the file had last been modified as it was mapped, in ns since 1970.
+  std::int64_t modified_ns() const { return modified_ns_; }
 
   /// Throws Error(Io) if the file at path() has changed (size, inode or modification time) since it
   /// was mapped.
@@ -33,10 +35,12 @@ class FileMap {
   void will_need(std::size_t offset, std::size_t length) const noexcept;
   void dont_need(std::size_t offset, std::size_t length) const noexcept;
   /// The same for a view; nothing happens if it is not of this mapping.
+  void will_need(std::span<const std::byte> view) const noexcept;
   void dont_need(std::span<const std::byte> view) const noexcept;
 
  private:
   void unmap() noexcept;
+  bool holds(std::span<const std::byte> view) const noexcept;
 
   std::filesystem::path path_;
   const std::byte* data_ = nullptr;

@@ -121,6 +121,7 @@ void build_app(CLI::App& app, Context& context) {
   add_rm_command(app, context);
   add_convert_command(app, context);
   add_quantize_command(app, context);
+  add_pack_command(app, context);
   add_make_random_command(app, context);
   add_bench_command(app, context);
   add_eval_command(app, context);

@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/model_loader.h"
+#include "cli/model_store.h"
 #include "formats/convert.h"
 #include "formats/quantize.h"
 #include "formats/quantize_mix.h"
@@ -74,7 +75,8 @@ struct ConvertArguments {
 
 void convert(const ConvertArguments& arguments, Context& context) {
   ConvertOptions options = arguments.convert;
-  options.progress = context.progress();
+  const CancelOnSignal cancel;
+  options.progress = CancelOnSignal::watching(context.progress());
   const ConvertReport report = convert_to_gguf(arguments.folder, arguments.output, options);
   if (context.json) {
     nlohmann::ordered_json json = report_json(report, arguments.output);
@@ -94,8 +96,9 @@ struct QuantizeArguments {
 
 void quantize(const QuantizeArguments& arguments, Context& context) {
   QuantizeOptions options = arguments.quantize;
-  options.progress = context.progress();
   const auto input = find_model(arguments.input, false, context);
+  const CancelOnSignal cancel;
+  options.progress = CancelOnSignal::watching(context.progress());
   const QuantizeReport report = quantize_gguf(input, arguments.output, options);
   if (context.json) {
     print_json(report_json(report, arguments.output));

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/progress.h"
@@ -11,12 +12,14 @@
 #include "cli/terminal.h"
 #include "config/model_config.h"
 #include "engine/tokenizer_loader.h"
+#include "model/kept_weights.h"
 
 namespace fathom {
 namespace {
 
 constexpr std::size_t kBatchTokens = 512;
 constexpr std::size_t kLeastContext = 512;
+constexpr double kLongLoad = 5;  // seconds, from which on a person is told of `fathom pack`
 
 std::string describe(const MemoryEstimate& estimate, std::size_t context) {
   return fmt::format("{} ({} weights, {} for {} tokens of context, {} to compute)",
@@ -44,6 +47,23 @@ ModelOptions model_options(const ModelArguments& arguments, const Checkpoint& ch
   if (arguments.numa_mode() != NumaMode::Off) options.numa = numa_options(arguments.numa_mode());
   options.progress = context.passing_progress();
   return options;
+}
+
+/// What `fathom pack` keeps of the model. What cannot be used is said, and done without.
+KeptWeights kept_weights(const Checkpoint& checkpoint, const std::filesystem::path& path,
+                         const Context& context) {
+  try {
+    const auto kept = find_kept_weights(checkpoint, packed_path(path));
+    if (kept && kept->check_sources) {
+      print_note(context,
+                 "the model's file has been touched since its weights were packed: they "
+                 "are compared; 'fathom pack' makes later starts quick again");
+    }
+    return kept.value_or(KeptWeights{});
+  } catch (const Error& error) {
+    print_note(context, fmt::format("packed weights are not used: {}", error.what()));
+    return {};
+  }
 }
 
 /// The context that was asked for, or the largest usual one that fits; and what it takes.
@@ -125,6 +145,10 @@ void ModelArguments::add_to(CLI::App& command) {
       ->type_name("MODE")
       ->check(CLI::IsMember({"off", "spread", "replicate"}))
       ->group(group);
+  command
+      .add_flag("--ignore-packed", ignore_packed,
+                "Pack the weights anew, even if 'fathom pack' keeps them")
+      ->group(group);
   command.add_flag("--ignore-memory", ignore_memory, "Load even if the memory seems too small")
       ->group(group);
 }
@@ -147,6 +171,7 @@ LoadedModel load_model(const ModelArguments& arguments, const Context& context, 
   const ModelConfig config = read_model_config(*checkpoint);
   ModelOptions options = model_options(arguments, *checkpoint, context);
   options.inputs = inputs;
+  if (!arguments.ignore_packed) options.kept = kept_weights(*checkpoint, path, context);
   const MemoryLimit limit = memory_limit();
   std::size_t tokens = 0;
   const MemoryEstimate estimate =
@@ -163,9 +188,21 @@ LoadedModel load_model(const ModelArguments& arguments, const Context& context, 
   }
   Tokenizer tokenizer = load_tokenizer(*checkpoint);
   usable_vocabulary(config, tokenizer);  // before the work of loading
+  const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<Model> model = Model::load(checkpoint, options);
-  return {path,   std::move(checkpoint), std::move(model), std::move(tokenizer), estimate,
-          tokens, options.precision};
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  if (taken.count() > kLongLoad && options.kept.file == nullptr && !arguments.ignore_packed) {
+    print_note(context, fmt::format("loading took {}; 'fathom pack {}' makes it a moment",
+                                    format_duration(taken.count()), arguments.model));
+  }
+  return {path,
+          std::move(checkpoint),
+          std::move(model),
+          std::move(tokenizer),
+          estimate,
+          tokens,
+          options.precision,
+          options.kept.file != nullptr};
 }
 
 std::unique_ptr<Engine> LoadedModel::make_engine(const ModelArguments& arguments,

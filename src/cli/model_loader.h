@@ -26,6 +26,7 @@ struct ModelArguments {
   std::string kv_type = "bf16";
   std::string precision = "auto";
   std::string numa = "spread";
+  bool ignore_packed = false;
   bool ignore_memory = false;
 
   static constexpr std::size_t kDefaultContext = 8192;
@@ -49,6 +50,7 @@ struct LoadedModel {
   MemoryEstimate memory;
   std::size_t context = 0;  // tokens
   ActivationPrecision precision = ActivationPrecision::Fast;
+  bool packed = false;  // the weights are mapped from where `fathom pack` keeps them
 
   /// An engine that takes the model; `parallel` requests of `context` tokens each find room.
   std::unique_ptr<Engine> make_engine(const ModelArguments& arguments, std::size_t parallel = 1);

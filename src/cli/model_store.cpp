@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <utility>
 
 #include "cli/network_options.h"
 #include "formats/checkpoint.h"
@@ -37,6 +38,14 @@ CancelOnSignal::~CancelOnSignal() {
 }
 
 const std::atomic<bool>* CancelOnSignal::flag() { return &g_cancelled; }
+
+ProgressSink CancelOnSignal::watching(ProgressSink sink) {
+  return [sink = std::move(sink)](const ProgressUpdate& update) {
+    // The last report comes from a destructor, and there is nothing left to stop.
+    if (g_cancelled && !update.finished) fail(ErrorCode::Cancelled, "interrupted");
+    sink(update);
+  };
+}
 
 void add_store_option(CLI::App& command, std::string& folder) {
   command

@@ -21,6 +21,9 @@ class CancelOnSignal {
   CancelOnSignal& operator=(const CancelOnSignal&) = delete;
 
   static const std::atomic<bool>* flag();
+  /// A sink that throws Error(Cancelled) once the flag is set: it ends work that reports progress
+  /// and cleans up behind itself.
+  static ProgressSink watching(ProgressSink sink);
 };
 
 /// Adds `--store DIR`, which must outlive the parsing.

@@ -74,8 +74,12 @@ class Checkpoint {
   /// Tells the system that these bytes of a view will hardly be read again, so that their pages
   /// need not stay in memory. Only advice: they can still be read.
   virtual void not_needed(std::span<const std::byte> /*bytes*/) const noexcept {}
+  /// Tells the system that these bytes of a view will be read soon.
+  virtual void needed_soon(std::span<const std::byte> /*bytes*/) const noexcept {}
   /// Throws Error(Io) if a file changed since it was opened.
   virtual void verify_unchanged() const = 0;
+  /// When its newest file was last modified, in ns since 1970; 0 if it has none.
+  virtual std::int64_t modified_ns() const { return 0; }
 
   /// Typed look-ups. get_*: nullopt when absent; Error(Corrupt) naming key, expected and found type
   /// when present with another type. need_*: Error(Corrupt) when absent too.

@@ -136,6 +136,16 @@ void GgufCheckpoint::not_needed(std::span<const std::byte> bytes) const noexcept
   for (const auto& file : files_) file.map().dont_need(bytes);
 }
 
+void GgufCheckpoint::needed_soon(std::span<const std::byte> bytes) const noexcept {
+  for (const auto& file : files_) file.map().will_need(bytes);
+}
+
+std::int64_t GgufCheckpoint::modified_ns() const {
+  std::int64_t newest = 0;
+  for (const auto& file : files_) newest = std::max(newest, file.map().modified_ns());
+  return newest;
+}
+
 void GgufCheckpoint::verify_unchanged() const {
   for (const GgufFile& file : files_) file.map().verify_unchanged();
 }

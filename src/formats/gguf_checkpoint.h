@@ -27,7 +27,9 @@ class GgufCheckpoint final : public Checkpoint {
   std::optional<TensorView> find(std::string_view name) const override;
   std::uint64_t weight_bytes() const override { return weight_bytes_; }
   void not_needed(std::span<const std::byte> bytes) const noexcept override;
+  void needed_soon(std::span<const std::byte> bytes) const noexcept override;
   void verify_unchanged() const override;
+  std::int64_t modified_ns() const override;
 
   /// The files, in order: for code that copies GGUF to GGUF.
   const std::deque<GgufFile>& files() const { return files_; }

@@ -105,6 +105,16 @@ void HfCheckpoint::not_needed(std::span<const std::byte> bytes) const noexcept {
   for (const auto& file : files_) file.map().dont_need(bytes);
 }
 
+void HfCheckpoint::needed_soon(std::span<const std::byte> bytes) const noexcept {
+  for (const auto& file : files_) file.map().will_need(bytes);
+}
+
+std::int64_t HfCheckpoint::modified_ns() const {
+  std::int64_t newest = 0;
+  for (const auto& file : files_) newest = std::max(newest, file.map().modified_ns());
+  return newest;
+}
+
 void HfCheckpoint::verify_unchanged() const {
   for (const SafetensorsFile& file : files_) file.map().verify_unchanged();
 }

@@ -40,7 +40,7 @@ std::shared_ptr<Backend> make_backend(const ModelOptions& options) {
   CpuPrecision precision = CpuPrecision::Fast;
   if (options.precision == ActivationPrecision::F32) precision = CpuPrecision::F32;
   if (options.precision == ActivationPrecision::Fine) precision = CpuPrecision::Fine;
-  return make_cpu_backend({precision, options.threads, options.numa});
+  return make_cpu_backend({precision, options.threads, options.numa, options.kept});
 }
 
 /// Rows of the batch that belong together: the batch's own lists, checked.
@@ -144,7 +144,10 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const Checkpoint> checkpoint,
                                    const ModelOptions& options) {
   const ModelConfig config = read_model_config(*checkpoint);
   auto backend = make_backend(options);
-  Weights weights = load_weights(*checkpoint, config, *backend, options.progress, options.inputs);
+  Weights weights = load_weights(*checkpoint, config, *backend,
+                                 {.progress = options.progress,
+                                  .inputs = options.inputs,
+                                  .read_ahead = options.kept.file == nullptr});
   return std::make_unique<LoadedModel>(std::move(checkpoint), config, std::move(backend),
                                        std::move(weights));
 }
@@ -158,7 +161,11 @@ MemoryEstimate estimate_memory(const Checkpoint& checkpoint, const ModelConfig& 
   const WeightBytes weights = check_weights(checkpoint, config, *make_backend(small));
   MemoryEstimate estimate;
   estimate.weights_mapped = weights.mapped;
-  estimate.weights_packed = checked_mul(weights.packed, options.numa.copies());
+  if (options.kept.file != nullptr && options.numa.off()) {
+    estimate.weights_mapped += weights.packed;
+  } else {
+    estimate.weights_packed = checked_mul(weights.packed, options.numa.copies());
+  }
   estimate.kv_cache = checked_mul(pages_for(kv_tokens), kv_layout(config, kv_dtype).page_bytes());
   const std::size_t rows = std::min(batch_tokens, kMaxBatch);
   estimate.activations = rows * Transformer::activation_elements(config) * sizeof(float);

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/cpu/kept_weights.h"
 #include "base/ids.h"
 #include "base/numa.h"
 #include "base/progress.h"
@@ -30,11 +31,12 @@ struct ModelOptions {
   NumaOptions numa = {};
   ProgressSink progress;
   InputStatistics* inputs = nullptr;  // to be filled by forward passes; outlives the model
+  KeptWeights kept = {};              // from find_kept_weights()
 };
 
 /// What a model will need, told before anything large is allocated. Bytes.
 struct MemoryEstimate {
-  std::uint64_t weights_mapped = 0;  // used straight from the file (page cache)
+  std::uint64_t weights_mapped = 0;  // used straight from files (page cache)
   std::uint64_t weights_packed = 0;  // private copies, one for each NUMA node if they replicate
   std::uint64_t kv_cache = 0;        // for the asked number of tokens
   std::uint64_t activations = 0;     // for the asked batch

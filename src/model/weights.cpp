@@ -17,9 +17,21 @@ namespace {
 /// be packed unchecked.
 class Loader {
  public:
+  /// Whether layers are kept in what load() returns, or dropped one by one.
+  enum class Use { Keep, Drop };
+
+  /// For checking.
+  Loader(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend)
+      : file_(checkpoint), c_(config), backend_(backend) {}
   Loader(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-         Progress* progress, InputStatistics* inputs = nullptr)
-      : file_(checkpoint), c_(config), backend_(backend), progress_(progress), inputs_(inputs) {}
+         Progress* progress, const WeightLoading& loading, Use use)
+      : file_(checkpoint),
+        c_(config),
+        backend_(backend),
+        progress_(progress),
+        inputs_(loading.inputs),
+        read_ahead_(loading.read_ahead),
+        use_(use) {}
 
   Weights load();
   const WeightBytes& bytes() const { return bytes_; }
@@ -52,8 +64,10 @@ class Loader {
   const Checkpoint& file_;
   const ModelConfig& c_;
   Backend& backend_;
-  Progress* progress_;
-  InputStatistics* inputs_;
+  Progress* progress_ = nullptr;
+  InputStatistics* inputs_ = nullptr;
+  bool read_ahead_ = false;
+  Use use_ = Use::Keep;
   WeightBytes bytes_;
   std::set<std::string, std::less<>> visited_;
 };
@@ -87,6 +101,8 @@ TensorView Loader::view(const std::string& name, std::initializer_list<Size> sha
           "{}: tensor '{}' has type {}, which cannot hold weights", file_.path().string(), name,
           to_string(tensor.dtype));
   if (visited_.insert(name).second && packing()) progress_->advance(tensor.data.size());
+  // A whole layer's experts are looked up before the first is packed.
+  if (read_ahead_) file_.needed_soon(tensor.data);
   return tensor;
 }
 
@@ -101,7 +117,7 @@ std::span<InputSums> Loader::inputs_of(const std::string& name, Size parts, Size
 }
 
 WeightSource Loader::source(const std::string& name, Size out, Size in) {
-  WeightSource weight{view(name, {out, in}), std::nullopt, nullptr};
+  WeightSource weight{view(name, {out, in}), std::nullopt, nullptr, name};
   if (const auto expert = stack_of_expert(name)) {
     const auto sums = inputs_of(expert->stack, c_.moe.n_routed_experts, in);
     if (!sums.empty()) weight.inputs = &sums[expert->expert];
@@ -200,6 +216,7 @@ std::unique_ptr<LatentHeads> Loader::load_latent_heads(const std::string& attent
   const std::string k_name = attention + "k_b_proj.weight";
   const std::string v_name = attention + "v_b_proj.weight";
   LatentHeadsSource latent;
+  latent.name = attention;
   // Where a file has both forms, the split one spares the transposition.
   if (file_.find(k_name) && file_.find(v_name)) {
     const Size heads = c_.num_attention_heads;
@@ -285,7 +302,8 @@ Weights Loader::load() {
   const TensorView table = view(embeddings, {c_.vocab_size, c_.hidden_size});
   if (packing()) weights.embed_tokens = backend_.load_table(table);
   for (Size layer = 0; layer < c_.num_hidden_layers; ++layer) {
-    weights.layers.push_back(load_layer(layer));
+    LayerWeights loaded = load_layer(layer);
+    if (use_ == Use::Keep) weights.layers.push_back(std::move(loaded));
   }
   weights.norm = vector("model.norm.weight", c_.hidden_size);
   weights.lm_head =
@@ -317,7 +335,7 @@ bool is_not_needed(std::string_view name, const ModelConfig& config) {
 
 WeightBytes check_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                           Backend& backend) {
-  Loader loader(checkpoint, config, backend, nullptr);
+  Loader loader(checkpoint, config, backend);
   loader.load();
   for (const std::string& name : checkpoint.names()) {
     // A bias or norm that the forward pass would leave out makes another model of it.
@@ -328,13 +346,27 @@ WeightBytes check_weights(const Checkpoint& checkpoint, const ModelConfig& confi
   return loader.bytes();
 }
 
-Weights load_weights(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                     const ProgressSink& progress, InputStatistics* inputs) {
+namespace {
+
+Weights pack_all(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                 const WeightLoading& loading, Loader::Use use) {
   check_weights(checkpoint, config, backend);
-  Progress packing(progress, "packing weights", checkpoint.weight_bytes());
-  Weights weights = Loader(checkpoint, config, backend, &packing, inputs).load();
+  Progress packing(loading.progress, "packing weights", checkpoint.weight_bytes());
+  Weights weights = Loader(checkpoint, config, backend, &packing, loading, use).load();
   checkpoint.verify_unchanged();
   return weights;
+}
+
+}  // namespace
+
+Weights load_weights(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                     const WeightLoading& loading) {
+  return pack_all(checkpoint, config, backend, loading, Loader::Use::Keep);
+}
+
+void pack_each_weight(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      const WeightLoading& loading) {
+  pack_all(checkpoint, config, backend, loading, Loader::Use::Drop);
 }
 
 }  // namespace fathom

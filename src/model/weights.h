@@ -63,9 +63,19 @@ struct WeightBytes {
 WeightBytes check_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                           Backend& backend);
 
-/// check_weights(), then packs all of them. Fails if the checkpoint changed meanwhile. `inputs`, if
-/// not null, outlives the weights.
+/// How load_weights() goes about it.
+struct WeightLoading {
+  ProgressSink progress = {};
+  InputStatistics* inputs = nullptr;  // if not null, gets products' inputs; outlives the weights
+  bool read_ahead = true;             // not if the backend has the weights packed
+};
+
+/// check_weights(), then packs all of them. Fails if the checkpoint changed meanwhile.
 Weights load_weights(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                     const ProgressSink& progress, InputStatistics* inputs = nullptr);
+                     const WeightLoading& loading);
+
+/// The same, but drops each layer once it is packed: for a backend that writes down what it packs.
+void pack_each_weight(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      const WeightLoading& loading);
 
 }  // namespace fathom

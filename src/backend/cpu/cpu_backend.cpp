@@ -70,7 +70,7 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(const CpuBackendOptions& options)
       : pool_(options.threads, options.numa),
         level_(selected_cpu_level()),
-        packer_(pool_, level_, weight_precision(options.precision)) {}
+        packer_(pool_, level_, weight_precision(options.precision), options.kept) {}
 
   // --- weights
 

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "backend/cpu/kept_weights.h"
 #include "base/numa.h"
 
 namespace fathom {
@@ -19,6 +20,7 @@ struct CpuBackendOptions {
   CpuPrecision precision = CpuPrecision::Fast;
   unsigned threads = 0;  // 0: all CPUs that this process may use
   NumaOptions numa = {};
+  KeptWeights kept = {};
 };
 
 /// Kernels for selected_cpu_level(). Throws as that does.

@@ -1,9 +1,12 @@
 #include "backend/cpu/cpu_weights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/pack.h"
+#include "base/content_digest.h"
 #include "base/error.h"
 #include "tensor/quantise.h"
 
@@ -26,13 +29,6 @@ std::span<std::byte> mutable_row(const TensorView& view, Storage& storage, std::
 /// [.., .., n] as [rows, n].
 TensorView flattened(const TensorView& view) {
   return {view.dtype, Shape{view.shape.rows(), view.shape.row_elements()}, view.data};
-}
-
-/// Bytes that PackedMatrix copies of a weight: quantised ones, in groups of 16 rows.
-std::uint64_t copied_bytes(DType dtype, std::uint64_t rows, std::uint64_t columns) {
-  const PackedFormat format = packed_format(dtype);
-  if (format.bits == 0) return 0;
-  return (rows + kGroupRows - 1) / kGroupRows * packed_group_bytes(format, columns);
 }
 
 /// Rows [begin, begin + rows) of a rank-2 tensor, each of `size` elements, as [size, rows].
@@ -85,22 +81,52 @@ TensorView WeightPacker::without_scales(const WeightSource& source, Storage& sto
   return out;
 }
 
-PackedMatrix WeightPacker::pack(const WeightSource& source, Precision precision,
-                                Storage& storage) const {
-  PackedMatrix packed = pack_stored(without_scales(source, storage), precision, storage);
-  packed.watch(source.inputs);
+PackedMatrix WeightPacker::from_file(const std::string& name, DType dtype, std::size_t rows,
+                                     std::size_t features, Precision precision,
+                                     std::span<const std::byte> source) {
+  const PackedFile::Matrix& kept = kept_.file->matrix(name, dtype, rows, features);
+  if (kept_.check_sources) {
+    require(content_digest(source, pool_) == kept.source_digest, ErrorCode::Corrupt,
+            "{}: '{}' has changed in the model since its weights were packed; pack them again",
+            kept_.file->path().string(), name);
+  }
+  return PackedMatrix::from_packed(dtype, rows, features, kept.bytes, precision, level_, memory_);
+}
+
+void WeightPacker::keep(const std::string& name, const PackedMatrix& packed, DType dtype,
+                        std::span<const std::byte> source) {
+  const std::span<const std::byte> bytes = packed.packed_bytes();
+  if (kept_.writer == nullptr || bytes.empty()) return;
+  kept_.writer->add(name, dtype, packed.out_features(), packed.in_features(), bytes, source, pool_);
+}
+
+PackedMatrix WeightPacker::pack_view(const std::string& name, const TensorView& view,
+                                     Precision precision) {
+  const bool in_file = kept_.file != nullptr && packed_format(view.dtype).bits != 0;
+  if (in_file && view.shape.rank() == 2) {
+    return from_file(name, view.dtype, view.shape[0], view.shape[1], precision, view.data);
+  }
+  PackedMatrix packed = PackedMatrix::pack(view, precision, level_, memory_);
+  keep(name, packed, view.dtype, view.data);
   return packed;
 }
 
-PackedMatrix WeightPacker::pack_stored(const TensorView& view, Precision precision,
-                                       Storage& storage) const {
-  PackedMatrix packed = PackedMatrix::pack(view, precision, level_, pool_);
+PackedMatrix WeightPacker::pack_stored(const std::string& name, const TensorView& view,
+                                       Precision precision, Storage& storage) {
+  PackedMatrix packed = pack_view(name, view, precision);
   const bool ours = !storage.empty() && view.data.data() == storage.back().data();
   if (ours && packed.owned_bytes() > 0) storage.pop_back();  // it made a copy of its own
   return packed;
 }
 
-FeedForward WeightPacker::pack(const FfnSource& source, Storage& storage) const {
+PackedMatrix WeightPacker::pack(const WeightSource& source, Precision precision, Storage& storage) {
+  PackedMatrix packed =
+      pack_stored(source.name, without_scales(source, storage), precision, storage);
+  packed.watch(source.inputs);
+  return packed;
+}
+
+FeedForward WeightPacker::pack(const FfnSource& source, Storage& storage) {
   FeedForward ffn;
   ffn.gate = pack(source.gate, precision_, storage);
   ffn.up = pack(source.up, precision_, storage);
@@ -108,31 +134,45 @@ FeedForward WeightPacker::pack(const FfnSource& source, Storage& storage) const 
   return ffn;
 }
 
+PackedMatrix WeightPacker::pack_turned(const std::string& name, const TensorView& kv_b,
+                                       std::size_t begin, std::size_t rows, Storage& storage) {
+  const DType dtype = transposed_becomes(kv_b.dtype, rows);
+  const std::span<const std::byte> source = kv_b.rows(begin, begin + rows).data;
+  if (kept_.file != nullptr && packed_format(dtype).bits != 0) {
+    return from_file(name, dtype, kv_b.shape[1], rows, precision_, source);
+  }
+  const TensorView turned = transpose(pool_, kv_b, begin, rows, dtype, storage);
+  PackedMatrix packed = PackedMatrix::pack(turned, precision_, level_, memory_);
+  keep(name, packed, dtype, source);
+  if (packed.owned_bytes() > 0) storage.pop_back();
+  return packed;
+}
+
 std::unique_ptr<CpuLatentHeads> WeightPacker::pack(const LatentHeadsSource& source,
-                                                   const LatentSizes& sizes) const {
+                                                   const LatentSizes& sizes) {
   auto latent = std::make_unique<CpuLatentHeads>();
   latent->sizes = sizes;
   const std::size_t nope = sizes.qk_nope_head_dim;
   const std::size_t v_dim = sizes.v_head_dim;
   Storage& storage = latent->storage;
   for (std::size_t h = 0; h < sizes.heads; ++h) {
+    const std::string k_name = fmt::format("{}k_b.{}", source.name, h);
+    const std::string v_name = fmt::format("{}v_b.{}", source.name, h);
     if (source.kv_b) {
       if (h == 0 && source.kv_b->scale_inv) without_scales(*source.kv_b, storage);
       const TensorView kv_b = source.kv_b->scale_inv
                                   ? TensorView{fp8_becomes(), source.kv_b->weight.shape, storage[0]}
                                   : source.kv_b->weight;
       const std::size_t begin = h * (nope + v_dim);
-      const DType k_type = transposed_becomes(kv_b.dtype, nope);
-      const TensorView k_b = transpose(pool_, kv_b, begin, nope, k_type, storage);
-      latent->k_b.push_back(pack_stored(k_b, precision_, storage));
-      latent->v_b.push_back(PackedMatrix::pack(kv_b.rows(begin + nope, begin + nope + v_dim),
-                                               precision_, level_, pool_));
+      latent->k_b.push_back(pack_turned(k_name, kv_b, begin, nope, storage));
+      latent->v_b.push_back(
+          pack_view(v_name, kv_b.rows(begin + nope, begin + nope + v_dim), precision_));
     } else {
       const std::size_t rank = sizes.kv_lora_rank;
-      latent->k_b.push_back(PackedMatrix::pack(
-          flattened(*source.k_b).rows(h * rank, (h + 1) * rank), precision_, level_, pool_));
-      latent->v_b.push_back(PackedMatrix::pack(
-          flattened(*source.v_b).rows(h * v_dim, (h + 1) * v_dim), precision_, level_, pool_));
+      latent->k_b.push_back(
+          pack_view(k_name, flattened(*source.k_b).rows(h * rank, (h + 1) * rank), precision_));
+      latent->v_b.push_back(
+          pack_view(v_name, flattened(*source.v_b).rows(h * v_dim, (h + 1) * v_dim), precision_));
       if (!source.k_b_inputs.empty()) latent->k_b.back().watch(&source.k_b_inputs[h]);
       if (!source.v_b_inputs.empty()) latent->v_b.back().watch(&source.v_b_inputs[h]);
     }
@@ -143,7 +183,7 @@ std::unique_ptr<CpuLatentHeads> WeightPacker::pack(const LatentHeadsSource& sour
 std::uint64_t WeightPacker::packed_bytes(const WeightSource& source,
                                          Precision /*precision*/) const {
   if (source.scale_inv) return tensor_bytes(fp8_becomes(), source.weight.shape);
-  return copied_bytes(source.weight.dtype, source.weight.shape[0], source.weight.shape[1]);
+  return packed_matrix_bytes(source.weight.dtype, source.weight.shape[0], source.weight.shape[1]);
 }
 
 std::uint64_t WeightPacker::packed_bytes(const LatentHeadsSource& source,
@@ -151,15 +191,15 @@ std::uint64_t WeightPacker::packed_bytes(const LatentHeadsSource& source,
   const std::size_t rank = sizes.kv_lora_rank;
   const std::size_t nope = sizes.qk_nope_head_dim;
   if (!source.kv_b) {
-    return sizes.heads * (copied_bytes(source.k_b->dtype, rank, nope) +
-                          copied_bytes(source.v_b->dtype, sizes.v_head_dim, rank));
+    return sizes.heads * (packed_matrix_bytes(source.k_b->dtype, rank, nope) +
+                          packed_matrix_bytes(source.v_b->dtype, sizes.v_head_dim, rank));
   }
   const bool scaled = source.kv_b->scale_inv.has_value();
   const DType stored = scaled ? fp8_becomes() : source.kv_b->weight.dtype;
   const DType turned = transposed_becomes(stored, nope);
-  const std::uint64_t a_head = std::max<std::uint64_t>(copied_bytes(turned, rank, nope),
+  const std::uint64_t a_head = std::max<std::uint64_t>(packed_matrix_bytes(turned, rank, nope),
                                                        tensor_bytes(turned, {rank, nope})) +
-                               copied_bytes(stored, sizes.v_head_dim, rank);
+                               packed_matrix_bytes(stored, sizes.v_head_dim, rank);
   return (scaled ? packed_bytes(*source.kv_b, precision_) : 0) + sizes.heads * a_head;
 }
 

@@ -2,10 +2,15 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cpu/kept_weights.h"
 #include "backend/cpu/matmul.h"
+#include "backend/cpu/packed_file.h"
+#include "backend/cpu/weight_memory.h"
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
 
@@ -36,18 +41,17 @@ struct CpuLatentHeads final : LatentHeads {
   std::vector<std::vector<std::byte>> storage;
 };
 
-/// Packs weights for one precision and instruction set.
+/// Packs weights for one precision and instruction set, or finds them packed in `kept.file`.
 class WeightPacker {
  public:
-  WeightPacker(ThreadPool& pool, CpuLevel level, Precision precision)
-      : pool_(pool), level_(level), precision_(precision) {}
+  WeightPacker(ThreadPool& pool, CpuLevel level, Precision precision, KeptWeights kept = {})
+      : pool_(pool), level_(level), precision_(precision), memory_(pool), kept_(std::move(kept)) {}
 
   /// Bytes that `packed` views but the checkpoint does not hold are added to `storage`.
   PackedMatrix pack(const WeightSource& source, Precision precision,
-                    std::vector<std::vector<std::byte>>& storage) const;
-  FeedForward pack(const FfnSource& source, std::vector<std::vector<std::byte>>& storage) const;
-  std::unique_ptr<CpuLatentHeads> pack(const LatentHeadsSource& source,
-                                       const LatentSizes& sizes) const;
+                    std::vector<std::vector<std::byte>>& storage);
+  FeedForward pack(const FfnSource& source, std::vector<std::vector<std::byte>>& storage);
+  std::unique_ptr<CpuLatentHeads> pack(const LatentHeadsSource& source, const LatentSizes& sizes);
 
   std::uint64_t packed_bytes(const WeightSource& source, Precision precision) const;
   std::uint64_t packed_bytes(const LatentHeadsSource& source, const LatentSizes& sizes) const;
@@ -56,8 +60,18 @@ class WeightPacker {
 
  private:
   /// Packs a view, and drops the last of `storage` if the view was of that and is not needed.
-  PackedMatrix pack_stored(const TensorView& view, Precision precision,
-                           std::vector<std::vector<std::byte>>& storage) const;
+  PackedMatrix pack_stored(const std::string& name, const TensorView& view, Precision precision,
+                           std::vector<std::vector<std::byte>>& storage);
+  /// Packs a view, or finds it in the file, or adds it to the new one.
+  PackedMatrix pack_view(const std::string& name, const TensorView& view, Precision precision);
+  PackedMatrix from_file(const std::string& name, DType dtype, std::size_t rows,
+                         std::size_t features, Precision precision,
+                         std::span<const std::byte> source);
+  void keep(const std::string& name, const PackedMatrix& packed, DType dtype,
+            std::span<const std::byte> source);
+  /// Head `h`'s k_b, the transposed rows [begin, begin + qk_nope_head_dim) of kv_b.
+  PackedMatrix pack_turned(const std::string& name, const TensorView& kv_b, std::size_t begin,
+                           std::size_t rows, std::vector<std::vector<std::byte>>& storage);
   /// Native FP8 with its block scales applied, as a plain tensor in `storage`.
   TensorView without_scales(const WeightSource& source,
                             std::vector<std::vector<std::byte>>& storage) const;
@@ -67,6 +81,8 @@ class WeightPacker {
   ThreadPool& pool_;
   CpuLevel level_;
   Precision precision_;
+  WeightMemory memory_;
+  KeptWeights kept_;
 };
 
 }  // namespace fathom::cpu

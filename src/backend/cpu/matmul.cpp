@@ -11,6 +11,21 @@
 namespace fathom::cpu {
 namespace {
 
+std::unique_ptr<PackedMatrix::Impl> make_impl(DType dtype, std::size_t out_features,
+                                              std::size_t in_features, Precision precision,
+                                              CpuLevel level) {
+  auto impl = std::make_unique<PackedMatrix::Impl>();
+  impl->dtype = dtype;
+  impl->out_features = out_features;
+  impl->in_features = in_features;
+  impl->precision = precision;
+  impl->table = &matmul_table(level);
+  impl->format = packed_format(dtype);
+  impl->stride = impl->packed() ? packed_group_bytes(impl->format, in_features)
+                                : row_bytes(dtype, in_features);
+  return impl;
+}
+
 Job gate_job(const FeedForward& ffn, const Activations& in, const Activations& gated) {
   Job job;
   job.weight = &ffn.gate.impl();
@@ -59,40 +74,63 @@ PackedMatrix::PackedMatrix(PackedMatrix&&) noexcept = default;
 PackedMatrix& PackedMatrix::operator=(PackedMatrix&&) noexcept = default;
 
 PackedMatrix PackedMatrix::pack(const TensorView& weight, Precision precision, CpuLevel level,
-                                ThreadPool& pool) {
+                                WeightMemory& memory) {
   require(weight.shape.rank() == 2, ErrorCode::Corrupt,
           "a linear layer's weight must have two dimensions, but has shape {}",
           weight.shape.to_string());
   require(weight.data.size() == tensor_bytes(weight.dtype, weight.shape), ErrorCode::Corrupt,
           "a {} weight of shape {} takes {} bytes, but has {}", to_string(weight.dtype),
           weight.shape.to_string(), tensor_bytes(weight.dtype, weight.shape), weight.data.size());
-  auto impl = std::make_unique<Impl>();
-  impl->dtype = weight.dtype;
-  impl->out_features = checked_cast<std::size_t>(weight.shape[0]);
-  impl->in_features = checked_cast<std::size_t>(weight.shape[1]);
-  impl->precision = precision;
-  impl->table = &matmul_table(level);
-  impl->format = packed_format(weight.dtype);
+  auto impl = make_impl(weight.dtype, checked_cast<std::size_t>(weight.shape[0]),
+                        checked_cast<std::size_t>(weight.shape[1]), precision, level);
   if (impl->packed()) {
-    impl->owned = pack_weights(weight, level, pool);
+    impl->owned = pack_weights(weight, level, memory);
     impl->data = impl->owned.data();
-    impl->copies = replicate({impl->data, impl->owned.size()}, pool);
-    impl->stride = packed_group_bytes(impl->format, impl->in_features);
+    impl->copies = replicate({impl->data, impl->owned.size()}, memory);
   } else {
     require(weight.dtype <= DType::F8_E4M3, ErrorCode::Unsupported,
             "a linear layer's weight cannot be {}", to_string(weight.dtype));
     impl->data = weight.data.data();
-    impl->stride = row_bytes(weight.dtype, weight.shape[1]);
   }
   PackedMatrix packed;
   packed.impl_ = std::move(impl);
   return packed;
 }
 
+PackedMatrix PackedMatrix::pack(const TensorView& weight, Precision precision, CpuLevel level,
+                                ThreadPool& pool) {
+  WeightMemory memory(pool, WeightMemory::Blocks::OneEach);
+  return pack(weight, precision, level, memory);
+}
+
+PackedMatrix PackedMatrix::from_packed(DType dtype, std::size_t out_features,
+                                       std::size_t in_features, std::span<const std::byte> packed,
+                                       Precision precision, CpuLevel level, WeightMemory& memory) {
+  const std::size_t expected = packed_matrix_bytes(dtype, out_features, in_features);
+  require(expected > 0 && packed.size() == expected, ErrorCode::Corrupt,
+          "a packed {} weight of {} x {} takes {} bytes, but has {}", to_string(dtype),
+          out_features, in_features, expected, packed.size());
+  auto impl = make_impl(dtype, out_features, in_features, precision, level);
+  if (memory.pool().numa().off()) {
+    impl->data = packed.data();
+  } else {
+    impl->owned = copy_weights(packed, memory, 0);
+    impl->data = impl->owned.data();
+    impl->copies = replicate(packed, memory);
+  }
+  PackedMatrix matrix;
+  matrix.impl_ = std::move(impl);
+  return matrix;
+}
+
 std::size_t PackedMatrix::out_features() const { return impl_ ? impl_->out_features : 0; }
 std::size_t PackedMatrix::in_features() const { return impl_ ? impl_->in_features : 0; }
 std::size_t PackedMatrix::owned_bytes() const {
   return impl_ ? impl_->owned.size() * (1 + impl_->copies.size()) : 0;
+}
+std::span<const std::byte> PackedMatrix::packed_bytes() const {
+  if (!impl_ || !impl_->packed()) return {};
+  return {impl_->data, packed_matrix_bytes(impl_->dtype, impl_->out_features, impl_->in_features)};
 }
 void PackedMatrix::watch(InputSums* inputs) { impl_->inputs = inputs; }
 const char* PackedMatrix::kernel_name() const { return impl_ ? impl_->table->name : "none"; }

@@ -22,6 +22,8 @@ struct InputSums;
 
 namespace fathom::cpu {
 
+class WeightMemory;
+
 enum class Precision { F32, Int8, Int8Pair };
 
 /// A linear layer's weight [out_features, in_features], ready for the kernels.
@@ -38,12 +40,22 @@ class PackedMatrix {
 
   /// Packs a rank-2 tensor of any floating or quantised type. Throws Error(Unsupported | Corrupt).
   static PackedMatrix pack(const TensorView& weight, Precision precision, CpuLevel level,
+                           WeightMemory& memory);
+  /// The same into memory of its own.
+  static PackedMatrix pack(const TensorView& weight, Precision precision, CpuLevel level,
                            ThreadPool& pool);
+  /// From the bytes that packing a weight of this type and shape gave, packed_matrix_bytes() many.
+  /// It views them, unless the weights have places on NUMA nodes, to which it then copies them.
+  static PackedMatrix from_packed(DType dtype, std::size_t out_features, std::size_t in_features,
+                                  std::span<const std::byte> packed, Precision precision,
+                                  CpuLevel level, WeightMemory& memory);
 
   std::size_t out_features() const;
   std::size_t in_features() const;
   /// Bytes owned (0 when it views the mapping).
   std::size_t owned_bytes() const;
+  /// What from_packed() takes; empty where stored rows are multiplied as they are.
+  std::span<const std::byte> packed_bytes() const;
   /// Every product's input rows are handed to it first; null: none.
   void watch(InputSums* inputs);
   /// The instruction set whose kernels multiply by it: "scalar", "avx2" or "avx512".

@@ -5,13 +5,15 @@
 #include <span>
 #include <vector>
 
-#include "backend/cpu/pack.h"
-#include "base/thread_pool.h"
+#include "backend/cpu/weight_memory.h"
 
 namespace fathom::cpu {
 
-/// Copies for all nodes of pool.numa() but the first, whose copy `packed` is. None unless it
-/// replicates.
-std::vector<WeightBuffer> replicate(std::span<const std::byte> packed, ThreadPool& pool);
+/// A copy in `memory` for NUMA node number `copy`. Parallel.
+WeightBuffer copy_weights(std::span<const std::byte> packed, WeightMemory& memory,
+                          std::size_t copy);
+
+/// Copies for all nodes but the first, whose copy `packed` is. None unless the pool replicates.
+std::vector<WeightBuffer> replicate(std::span<const std::byte> packed, WeightMemory& memory);
 
 }  // namespace fathom::cpu
