@@ -33,7 +33,8 @@ struct MatmulKernels {
   using F = typename S::F;
   using I = typename S::I;
   static constexpr int L = S::kLanes;
-  static constexpr int kParts = 16 / L;  // vectors that make sixteen lanes
+  static constexpr int kParts = 16 / L;        // vectors that make sixteen lanes
+  static constexpr std::size_t kAhead = 2048;  // bytes of a group to be prefetched
 
   // ---- from planes and headers to codes and scales ------------------------------------------
 
@@ -225,9 +226,19 @@ struct MatmulKernels {
 
   // ---- one token: straight from the packed form, several groups side by side ----------------
 
+  /// Asks for bytes [begin, end) of what lies at `base`. A core decodes Q4_K from its cache at 85
+  /// GB/s and reads memory at 43, but not both at once by itself: its own prefetchers stop at each
+  /// page.
+  static void prefetch(const std::byte* base, std::size_t begin, std::size_t end) {
+    const auto address = reinterpret_cast<std::uintptr_t>(base);  // it may lead past the matrix
+    for (std::size_t line = begin / 64; line < end / 64; ++line) {
+      __builtin_prefetch(reinterpret_cast<const void*>(address + 64 * line));
+    }
+  }
+
   template <DType D, int R>
   static void gemv_groups(const std::byte* const* groups, std::size_t features,
-                          const ActivationRecord* x, float* out) {
+                          const ActivationRecord* x, float* out, Upcoming next) {
     constexpr PackedFormat f = packed_format(D);
     constexpr int subs = static_cast<int>(f.tile_subs());
     constexpr std::size_t tile_bytes = f.tile_bytes();
@@ -247,11 +258,19 @@ struct MatmulKernels {
         }
       }
       const int first = static_cast<int>(tile * f.tile_features % kChunk / kSubTile);
+      // Bytes at kAhead from here: of the same groups, or of those after them.
+      std::size_t ahead = tile * tile_bytes + kAhead;
+      const bool past = ahead >= tiles * tile_bytes;
+      if (past) ahead -= tiles * tile_bytes;
       for (int s = 0; s < subs; ++s) {
         const int b = first + s;
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const std::byte* at = groups[r] + tile * tile_bytes;
+          if (!past || next.at != nullptr) {
+            prefetch(past ? next.at + r * next.stride : groups[r], ahead + tile_bytes * s / subs,
+                     ahead + tile_bytes * (s + 1) / subs);
+          }
           for (int part = 0; part < kParts; ++part) {
             I w[8];
             F scale[2] = {};
@@ -287,10 +306,12 @@ struct MatmulKernels {
 
   template <DType D>
   static void gemv(const std::byte* const* groups, std::size_t count, std::size_t features,
-                   const ActivationRecord* x, float* out) {
-    if (count == 4) return gemv_groups<D, 4>(groups, features, x, out);
-    if (count >= 2) gemv_groups<D, 2>(groups, features, x, out);
-    if (count % 2 == 1) gemv_groups<D, 1>(groups + count - 1, features, x, out + 16 * (count - 1));
+                   const ActivationRecord* x, float* out, Upcoming next) {
+    if (count == 4) return gemv_groups<D, 4>(groups, features, x, out, next);
+    if (count >= 2) gemv_groups<D, 2>(groups, features, x, out, count == 2 ? next : Upcoming{});
+    if (count % 2 == 1) {
+      gemv_groups<D, 1>(groups + count - 1, features, x, out + 16 * (count - 1), next);
+    }
   }
 
   // ---- several tokens: spread a chunk of one group, then multiply it by all of them ---------
@@ -309,6 +330,9 @@ struct MatmulKernels {
     for (std::size_t b = 0; b < subs; ++b) {
       const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
       const int s = static_cast<int>((first + b) % tile_subs);
+      // The next chunk comes while this one is multiplied.
+      const std::size_t ahead = kChunk / f.tile_features * tile_bytes;
+      prefetch(at, ahead + tile_bytes * s / tile_subs, ahead + tile_bytes * (s + 1) / tile_subs);
       for (int part = 0; part < kParts; ++part) {
         I w[8];
         tile_codes<D>(at, s, L * part, w);

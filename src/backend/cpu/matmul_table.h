@@ -19,6 +19,13 @@ inline constexpr std::size_t kDotRows = 4;
 inline constexpr std::size_t kTileTokens = 4;
 inline constexpr std::size_t kTileRecordsPast = 7;
 
+/// What a thread will read after its present groups: group g at `at + g * stride`. `at` may be
+/// null. Only advice, and may lead past the weights.
+struct Upcoming {
+  const std::byte* at = nullptr;
+  std::size_t stride = 0;
+};
+
 struct MatmulTable {
   const char* name;
 
@@ -30,7 +37,7 @@ struct MatmulTable {
     /// out[r, 16] = group r times one token, for `groups` (at most 4) streams read side by side.
     /// features: a multiple of 32. activations: ceil(features / 256) records.
     void (*gemv)(const std::byte* const* groups, std::size_t count, std::size_t features,
-                 const ActivationRecord* activations, float* out);
+                 const ActivationRecord* activations, float* out, Upcoming next);
     /// Spreads `subs` sub-tiles of a chunk, which starts at sub-tile `first` of the group.
     void (*unpack)(const std::byte* group, std::size_t first, std::size_t subs, UnpackedTile* tile);
     /// The same as F32: weights [32 * subs, 16].

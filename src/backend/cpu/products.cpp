@@ -16,16 +16,17 @@ constexpr std::size_t kSpanTokens = 96;  // tokens that share an unpacked chunk
 constexpr std::size_t kRowUnit = 32;     // the same where rows are read as stored
 constexpr std::size_t kRowSpan = 48;
 
+std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
 /// How a job is cut: units of rows times spans of tokens.
 struct Cut {
   std::size_t unit = 1;
   std::size_t units = 0;
   std::size_t span = 1;
   std::size_t spans = 0;
-  std::size_t items() const { return units * spans; }
+  std::size_t together = 1;  // units that one worker takes, one after the other
+  std::size_t items() const { return ceil_div(units, together) * spans; }
 };
-
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 /// `unit`: rows of a packed matrix, 16 to 64.
 Cut cut(const Job& job, std::size_t unit) {
@@ -66,18 +67,23 @@ struct Piece {
   }
 };
 
-void run_gemv(const Piece& p) {
+/// The groups of w's rows from `row` on.
+Upcoming upcoming(const PackedMatrix::Impl& w, std::size_t row, std::size_t copy) {
+  return {w.data_of(copy) + row / kGroupRows * w.stride, w.stride};
+}
+
+void run_gemv(const Piece& p, Upcoming next) {
   const PackedMatrix::Impl& w = p.w;
   const std::byte* streams[kUnitGroups] = {};
   alignas(64) float sums[kUnitRows];
   const std::size_t groups = p.groups();
   for (std::size_t g = 0; g < groups; ++g) streams[g] = p.group(g);
   const auto gemv = w.table->formats[static_cast<std::size_t>(w.dtype)].gemv;
-  gemv(streams, groups, w.in_features, p.x.records, sums);
+  gemv(streams, groups, w.in_features, p.x.records, sums, next);
   if (w.precision == Precision::Int8Pair) {
     // The weights are still in the first cache.
     alignas(64) float rest[kUnitRows];
-    gemv(streams, groups, w.in_features, p.x.rest, rest);
+    gemv(streams, groups, w.in_features, p.x.rest, rest, {});
     for (std::size_t i = 0; i < groups * kGroupRows; ++i) sums[i] += rest[i];
   }
   p.finish(0, 1, sums, kGroupRows);
@@ -189,21 +195,23 @@ void run_rows(const Piece& p) {
   }
 }
 
-void run_piece(const Piece& p) {
+void run_piece(const Piece& p, Upcoming next) {
   if (!p.w.packed()) return run_rows(p);
-  if (p.w.precision != Precision::F32 && p.x.tokens == 1) return run_gemv(p);
+  if (p.w.precision != Precision::F32 && p.x.tokens == 1) return run_gemv(p, next);
   run_packed(p);
 }
 
 /// Gate and up of the same rows, joined and rounded for what reads them, while they are in the
-/// first cache.
+/// first cache. `more`: whether the rows after these come next.
 void run_gated(const Job& job, std::size_t row, std::size_t rows, std::size_t token,
-               std::size_t tokens, std::size_t copy) {
+               std::size_t tokens, std::size_t copy, bool more) {
   alignas(64) float gate[kSpanTokens * kUnitRows];
   alignas(64) float up[kSpanTokens * kUnitRows];
   run_piece(
-      {*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens, gate, kUnitRows});
-  run_piece({*job.up, job.up->data_of(copy), *job.x, row, rows, token, tokens, up, kUnitRows});
+      {*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens, gate, kUnitRows},
+      upcoming(*job.up, row, copy));
+  run_piece({*job.up, job.up->data_of(copy), *job.x, row, rows, token, tokens, up, kUnitRows},
+            more ? upcoming(*job.weight, row + rows, copy) : Upcoming{});
   const MatmulTable& table = *job.weight->table;
   for (std::size_t t = 0; t < tokens; ++t) {
     float* values = gate + t * kUnitRows;
@@ -214,14 +222,30 @@ void run_gated(const Job& job, std::size_t row, std::size_t rows, std::size_t to
 
 void run_item(const Job& job, const Cut& c, std::size_t item, std::size_t copy) {
   // Spans of one unit follow each other: its weights are still in a cache.
-  const std::size_t row = item / c.spans * c.unit;
-  const std::size_t rows = std::min(c.unit, job.weight->out_features - row);
+  const std::size_t first = item / c.spans * c.together;
+  const std::size_t last = std::min(first + c.together, c.units);
   const std::size_t token = item % c.spans * c.span;
   const std::size_t tokens = std::min(c.span, job.x->tokens - token);
-  if (job.gated != nullptr) return run_gated(job, row, rows, token, tokens, copy);
-  run_piece({*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens,
-             job.y + token * job.y_stride + row, job.y_stride,
-             job.bias == nullptr ? nullptr : job.bias + row, job.accumulate});
+  for (std::size_t unit = first; unit < last; ++unit) {
+    const std::size_t row = unit * c.unit;
+    const std::size_t rows = std::min(c.unit, job.weight->out_features - row);
+    const bool more = unit + 1 < last;
+    if (job.gated != nullptr) {
+      run_gated(job, row, rows, token, tokens, copy, more);
+      continue;
+    }
+    run_piece({*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens,
+               job.y + token * job.y_stride + row, job.y_stride,
+               job.bias == nullptr ? nullptr : job.bias + row, job.accumulate},
+              more ? upcoming(*job.weight, row + rows, copy) : Upcoming{});
+  }
+}
+
+/// For one token memory is all that counts: a worker that knows what it will read next can ask for
+/// it. Shares of a sixteenth of a worker's part still even out what each gets done.
+std::size_t units_together(std::size_t units, unsigned workers) {
+  constexpr std::size_t kMost = 8;
+  return std::clamp<std::size_t>(units / (16 * std::size_t{workers}), 1, kMost);
 }
 
 }  // namespace
@@ -242,8 +266,16 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
   };
   for (count(); unit > kGroupRows && items < 6 * std::size_t{pool.size()}; count()) unit /= 2;
   if (items == 0) return;
+  const std::size_t together =
+      jobs[0].x->tokens == 1 ? units_together(items, pool.size()) : std::size_t{1};
+  const auto cut_of = [&](const Job& job) {
+    Cut c = cut(job, unit);
+    if (job.x->tokens == 1) c.together = together;
+    return c;
+  };
   if (jobs.size() == 1) {
-    const Cut c = cut(jobs[0], unit);
+    const Cut c = cut_of(jobs[0]);
+    items = c.items();
     pool.run(items, [&](std::size_t item, unsigned worker) {
       run_item(jobs[0], c, item, pool.copy(worker));
     });
@@ -256,9 +288,10 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
   std::vector<Part> parts(jobs.size());
   std::size_t first = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
-    parts[i] = {cut(jobs[i], unit), first};
+    parts[i] = {cut_of(jobs[i]), first};
     first += parts[i].cut.items();
   }
+  items = first;
   pool.run(items, [&](std::size_t item, unsigned worker) {
     // The last job whose first item is not past this one; empty jobs share theirs with the next.
     const auto part = std::upper_bound(parts.begin(), parts.end(), item,
