@@ -3,9 +3,10 @@
 BUILD := build/release
 FATHOM := $(BUILD)/bin/fathom
 FUZZ_SECONDS ?= 60
+PORT ?= 8080
 CHAT_MODEL ?= smollm2:135m
 
-.PHONY: help chat setup setup-build build test asan fuzz format format-check lint
+.PHONY: help chat serve setup setup-build build test clients asan fuzz format format-check lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -19,6 +20,9 @@ chat: ## talk with a model (CHAT_MODEL, smollm2:135m); the first run builds, and
 	  { grep --line-buffered -v -e 'no work to do' -e 'Re-checking' || true; }"
 	@if [ -t 0 ]; then bash -mc '"$$@"; exit $$?' -- $(FATHOM) run --pull $(CHAT_MODEL); \
 	  else $(FATHOM) run --pull $(CHAT_MODEL); fi
+
+serve: build ## serve a model's API at 127.0.0.1:PORT (8080); CHAT_MODEL, smollm2:135m
+	@$(FATHOM) serve --pull --port $(PORT) $(CHAT_MODEL)
 
 setup: ## install every dependency (Debian 12), tests' included
 	@scripts/setup
@@ -34,6 +38,9 @@ test: setup ## build everything and run all tests
 	@cmake --preset release -DFATHOM_TESTS=ON -DFATHOM_BENCH=ON >/dev/null
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure -j2
+
+clients: test ## run unmodified API clients (Python, Node) against the server
+	@scripts/client_tests
 
 asan: setup ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake --fresh --preset asan >/dev/null

@@ -113,6 +113,7 @@ void build_app(CLI::App& app, Context& context) {
   app.require_subcommand(1);
 
   add_run_command(app, context);
+  add_serve_command(app, context);
   add_pull_command(app, context);
   add_import_command(app, context);
   add_list_command(app, context);

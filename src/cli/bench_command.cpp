@@ -164,7 +164,10 @@ class Bench {
   std::optional<KvCache> cache_;
 };
 
-void bench(const BenchOptions& options, Context& context) {
+void bench(BenchOptions options, Context& context) {
+  // Zero leaves a measurement out: --prompts 0 measures generation alone.
+  std::erase(options.prompts, 0);
+  std::erase(options.batches, 0);
   LoadedModel loaded = load_model(options.model, context, TellMemory::No, 1);
   const ModelConfig& config = loaded.model->config();
   const ModelWork work = model_work(*loaded.checkpoint, config, options.model.kv_dtype());

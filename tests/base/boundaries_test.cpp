@@ -29,8 +29,9 @@ const std::map<std::string, Folders>& allowed() {
       {"model", {"config", "formats", "backend", "tensor", "base"}},
       {"engine", {"model", "tokenizer", "config", "formats", "tensor", "base"}},
       {"store", {"formats", "tensor", "base"}},
+      {"server", {"engine", "model", "tokenizer", "config", "tensor", "base"}},
       {"cli",
-       {"engine", "store", "model", "backend", "tokenizer", "config", "formats", "tensor", "base"}},
+       {"server", "engine", "store", "model", "backend", "tokenizer", "config", "formats", "tensor", "base"}},
   };
   return rules;
 }

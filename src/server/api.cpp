@@ -1,0 +1,279 @@
+#include "server/api.h"
+
+#include <fmt/format.h>
+#include <sodium.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "server/api_error.h"
+#include "server/completion.h"
+
+namespace fathom::server {
+namespace {
+
+HttpResponse json_response(const Json& json) {
+  HttpResponse response;
+  response.body = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return response;
+}
+
+/// "localhost:8080" without its port, in lower case; "[::1]" keeps its brackets.
+std::string host_name(std::string_view host) {
+  const std::size_t bracket = host.find(']');
+  const std::size_t colon = host.find(':', bracket == std::string_view::npos ? 0 : bracket);
+  std::string name(host.substr(0, colon));
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return name;
+}
+
+/// No name that somebody's DNS could point here: an address is what it says.
+bool is_address(std::string_view name) {
+  if (name.starts_with('[') && name.ends_with(']')) {
+    return name.find_first_not_of("0123456789abcdef:.", 1) == name.size() - 1;
+  }
+  return !name.empty() && name.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+/// The key that a request shows, as "Authorization: Bearer KEY" or "x-api-key: KEY".
+std::string_view shown_key(const HttpRequest& request) {
+  constexpr std::string_view kBearer = "Bearer ";
+  const std::string_view authorization = request.authorization;
+  if (authorization.starts_with(kBearer)) return authorization.substr(kBearer.size());
+  return request.x_api_key;
+}
+
+/// In a time that depends on neither: of both, digests are compared.
+bool same_key(std::string_view a, std::string_view b) {
+  const auto digest = [](std::string_view text) {
+    std::array<unsigned char, crypto_generichash_BYTES> hash{};
+    crypto_generichash(hash.data(), hash.size(),
+                       reinterpret_cast<const unsigned char*>(text.data()), text.size(), nullptr,
+                       0);
+    return hash;
+  };
+  const auto one = digest(a);
+  const auto other = digest(b);
+  return sodium_memcmp(one.data(), other.data(), one.size()) == 0;
+}
+
+Json ids_json(std::span<const TokenId> ids) {
+  Json list = Json::array();
+  for (const TokenId id : ids) list.push_back(value(id));
+  return list;
+}
+
+}  // namespace
+
+Api::Api(ServedModel model, ApiOptions options)
+    : model_(std::move(model)), options_(std::move(options)) {
+  require(sodium_init() >= 0, ErrorCode::Internal, "libsodium cannot start");
+}
+
+Api::Answer Api::handle(const HttpRequest& request) {
+  try {
+    return route(request);
+  } catch (const ApiError& error) {
+    return error.response();
+  } catch (const Error& error) {
+    return to_api_error(error).response();
+  } catch (const std::bad_alloc&) {
+    return ApiError(503, "out of memory").response();
+  } catch (const std::exception& error) {
+    return ApiError(500, error.what()).response();
+  }
+}
+
+std::optional<HttpResponse> Api::refuse(const HttpRequest& request) const {
+  try {
+    check_access(request);
+    return std::nullopt;
+  } catch (const ApiError& error) {
+    return error.response();
+  }
+}
+
+std::vector<std::pair<std::string, std::string>> Api::cross_origin_headers(
+    const HttpRequest& request) const {
+  if (std::ranges::find(options_.origins, request.origin) == options_.origins.end()) return {};
+  return {{"Access-Control-Allow-Origin", request.origin},
+          {"Access-Control-Allow-Headers", "authorization, content-type, x-api-key"},
+          {"Vary", "Origin"}};
+}
+
+void Api::check_access(const HttpRequest& request) const {
+  const std::string host = host_name(request.host);
+  const bool known_host = host == "localhost" || is_address(host) ||
+                          std::ranges::find(options_.hosts, host) != options_.hosts.end();
+  if (!known_host) {
+    throw ApiError(
+        403, fmt::format("the host '{}' is not one of this server's names (--host-name)", host));
+  }
+  if (!request.origin.empty() &&
+      std::ranges::find(options_.origins, request.origin) == options_.origins.end()) {
+    const std::size_t scheme = request.origin.find("://");
+    const bool own = scheme != std::string::npos &&
+                     std::string_view(request.origin).substr(scheme + 3) == request.host;
+    if (!own) {
+      throw ApiError(403,
+                     fmt::format("pages of {} may not ask this server (--origin)", request.origin));
+    }
+  }
+  // A browser asks before it shows a key.
+  if (options_.keys.empty() || request.method == "OPTIONS") return;
+  const std::string_view shown = shown_key(request);
+  bool known = false;  // all are compared, so that the time does not tell which
+  for (const std::string& key : options_.keys) known |= same_key(key, shown);
+  if (!known) {
+    throw ApiError(401,
+                   shown.empty() ? "this server wants a key: Authorization: Bearer KEY"
+                                 : "the key is not one of this server's",
+                   {}, "invalid_api_key");
+  }
+}
+
+std::uint64_t Api::cache_scope(const HttpRequest& request) const {
+  if (options_.keys.empty()) return 0;
+  const std::string_view key = shown_key(request);
+  std::uint64_t scope = 0;
+  crypto_generichash(reinterpret_cast<unsigned char*>(&scope), sizeof scope,
+                     reinterpret_cast<const unsigned char*>(key.data()), key.size(), nullptr, 0);
+  return scope;
+}
+
+Api::Answer Api::route(const HttpRequest& request) {
+  struct Route {
+    const char* method;
+    const char* path;
+    Answer (*run)(Api&, const HttpRequest&);
+  };
+  constexpr auto chat = [](Api& api, const HttpRequest& r) { return api.generate(r, true); };
+  constexpr auto text = [](Api& api, const HttpRequest& r) { return api.generate(r, false); };
+  constexpr auto models = [](Api& api, const HttpRequest&) -> Answer { return api.list_models(); };
+  static const Route routes[] = {
+      {"POST", "/v1/chat/completions", chat},
+      {"POST", "/chat/completions", chat},
+      {"POST", "/beta/chat/completions", chat},
+      {"POST", "/v1/completions", text},
+      {"POST", "/completions", text},
+      {"POST", "/beta/completions", text},
+      {"GET", "/v1/models", models},
+      {"GET", "/models", models},
+      {"GET", "/health",
+       [](Api&, const HttpRequest&) -> Answer { return json_response({{"status", "ok"}}); }},
+      {"GET", "/ready",
+       [](Api& api, const HttpRequest&) -> Answer {
+         if (api.draining_) throw ApiError(503, "the server is going down");
+         return json_response({{"status", "ready"}, {"model", api.model_.name}});
+       }},
+      {"GET", "/metrics",
+       [](Api& api, const HttpRequest&) -> Answer {
+         HttpResponse response;
+         response.content_type = "text/plain; version=0.0.4";
+         response.body = api.metrics_.print(api.model_.engine->stats());
+         return response;
+       }},
+      {"POST", "/tokenize",
+       [](Api& api, const HttpRequest& r) -> Answer { return api.tokenize(r); }},
+      {"POST", "/detokenize",
+       [](Api& api, const HttpRequest& r) -> Answer { return api.detokenize(r); }},
+      {"POST", "/apply-template",
+       [](Api& api, const HttpRequest& r) -> Answer { return api.apply_template(r); }},
+  };
+  if (request.method == "OPTIONS") return HttpResponse{.status = 204, .body = {}};
+  std::string allowed;
+  for (const Route& route : routes) {
+    if (request.path != route.path) continue;
+    if (request.method != route.method) {
+      allowed = route.method;
+      continue;
+    }
+    // A form on a web page cannot send JSON without asking first.
+    if (request.method == "POST" && !request.content_type.starts_with("application/json")) {
+      throw ApiError(
+          415, fmt::format("the body must be application/json, but is '{}'", request.content_type));
+    }
+    return route.run(*this, request);
+  }
+  if (!allowed.empty()) {
+    ApiError error(405, fmt::format("{} takes {}", request.path, allowed));
+    HttpResponse response = error.response();
+    response.headers.emplace_back("Allow", allowed);
+    return response;
+  }
+  throw ApiError(404, fmt::format("there is nothing at {}", request.path));
+}
+
+const ServedModel& Api::model_for(const Json& body) const {
+  const auto asked = Fields(body).text("model");
+  if (asked && !model_.answers_to(*asked)) {
+    throw ApiError(404,
+                   fmt::format("Model Not Exist: '{}'; this server has '{}'", *asked, model_.name),
+                   "model", "model_not_found");
+  }
+  return model_;
+}
+
+Api::Answer Api::generate(const HttpRequest& request, bool chat) {
+  if (draining_) throw ApiError(503, "the server is going down");
+  const Json body = parse_body(request.body);
+  const ServedModel& model = model_for(body);
+  if (model.engine->stats().waiting >= options_.max_waiting) {
+    throw ApiError(429, "too many requests wait already");
+  }
+  const auto observe = [this](const AnswerRecord& record) { metrics_.count_answer(record); };
+  const std::uint64_t scope = cache_scope(request);
+  if (chat) {
+    return chat_completion(model, read_chat_request(body, model, options_.rules), scope, observe);
+  }
+  return text_completion(model, read_text_request(body, model), scope, observe);
+}
+
+HttpResponse Api::list_models() const {
+  return json_response({{"object", "list"},
+                        {"data", Json::array({{{"id", model_.name},
+                                               {"object", "model"},
+                                               {"created", model_.created},
+                                               {"owned_by", "fathom"}}})}});
+}
+
+HttpResponse Api::tokenize(const HttpRequest& request) const {
+  const Json json = parse_body(request.body);
+  const Fields body(json);
+  body.need("content");
+  const EncodeOptions options{.add_special = body.boolean("add_special").value_or(false),
+                              .parse_special = body.boolean("parse_special").value_or(false)};
+  return json_response(
+      {{"tokens", ids_json(model_.engine->tokenizer().encode(*body.text("content"), options))}});
+}
+
+HttpResponse Api::detokenize(const HttpRequest& request) const {
+  const Json json = parse_body(request.body);
+  const Fields body(json);
+  body.need("tokens");
+  const auto vocabulary = static_cast<std::int64_t>(model_.engine->tokenizer().vocab_size());
+  std::vector<TokenId> ids;
+  for (const Json& id : *body.array("tokens")) {
+    const bool inside =
+        id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(vocabulary);
+    if (!inside) {
+      throw ApiError(
+          400, fmt::format("tokens: {} is no token's id (0 to {})", id.dump(), vocabulary - 1),
+          "tokens");
+    }
+    ids.push_back(TokenId{id.get<std::int32_t>()});
+  }
+  return json_response({{"content", model_.engine->tokenizer().decode(ids)}});
+}
+
+HttpResponse Api::apply_template(const HttpRequest& request) const {
+  const Json body = parse_body(request.body);
+  const ServedModel& model = model_for(body);
+  const ChatPrompt prompt = chat_prompt(model, read_chat_request(body, model, options_.rules));
+  return json_response({{"prompt", prompt.text}, {"tokens", ids_json(prompt.tokens)}});
+}
+
+}  // namespace fathom::server

@@ -1,0 +1,73 @@
+// Routes: from a request to an answer, or to a Generation that will give one.
+//
+// Knows who may ask (keys, Host, Origin), which paths there are, and what they mean. Any number of
+// threads may call it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "server/completion_request.h"
+#include "server/generation.h"
+#include "server/http.h"
+#include "server/metrics.h"
+#include "server/served_model.h"
+
+namespace fathom::server {
+
+struct ApiOptions {
+  /// Keys that may ask; with none, everybody who reaches the port may.
+  std::vector<std::string> keys;
+  /// Names that a Host header may have, beside localhost and numeric addresses: a page that made
+  /// its own name point here (DNS rebinding) is refused.
+  std::vector<std::string> hosts;
+  /// Origins of web pages that may ask, beside the server's own: "https://chat.example.org".
+  std::vector<std::string> origins;
+  RequestRules rules;
+  std::size_t max_waiting = 64;  // requests in the engine's queue, past which the answer is 429
+};
+
+class Api {
+ public:
+  using Answer = std::variant<HttpResponse, std::unique_ptr<Generation>>;
+
+  Api(ServedModel model, ApiOptions options);
+
+  /// What a request gets that may not ask, told from its header alone; its body is not looked at.
+  std::optional<HttpResponse> refuse(const HttpRequest& request) const;
+  /// The answer to a request that was not refused. What is wrong with it becomes an error response.
+  Answer handle(const HttpRequest& request);
+  /// For pages of the origins that may ask: what their browsers want to see.
+  std::vector<std::pair<std::string, std::string>> cross_origin_headers(
+      const HttpRequest& request) const;
+
+  /// From now on /ready says no, and new generations are refused with 503.
+  void drain() { draining_ = true; }
+  Metrics& metrics() { return metrics_; }
+  const ServedModel& model() const { return model_; }
+
+ private:
+  /// Throw ApiError.
+  void check_access(const HttpRequest& request) const;
+  Answer route(const HttpRequest& request);
+  Answer generate(const HttpRequest& request, bool chat);
+  const ServedModel& model_for(const Json& body) const;
+  HttpResponse list_models() const;
+  HttpResponse tokenize(const HttpRequest& request) const;
+  HttpResponse detokenize(const HttpRequest& request) const;
+  HttpResponse apply_template(const HttpRequest& request) const;
+  /// Prompts are shared between requests of one key only.
+  std::uint64_t cache_scope(const HttpRequest& request) const;
+
+  ServedModel model_;
+  ApiOptions options_;
+  Metrics metrics_;
+  std::atomic<bool> draining_ = false;
+};
+
+}  // namespace fathom::server

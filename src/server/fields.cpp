@@ -1,0 +1,127 @@
+#include "server/fields.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <utility>
+
+#include "base/json_guard.h"
+#include "server/api_error.h"
+
+namespace fathom::server {
+namespace {
+
+constexpr JsonLimits kBodyLimits{
+    .depth = 64, .string_bytes = std::size_t{64} << 20, .values = std::size_t{1} << 20};
+
+}  // namespace
+
+Json parse_body(std::string_view text) {
+  try {
+    guard_json(text, kBodyLimits, "the request's body");
+    return Json::parse(text);
+  } catch (const Error& error) {
+    throw ApiError(400, error.what());
+  } catch (const Json::exception& error) {
+    throw ApiError(400, "the body is not JSON: " + json_complaint(error.what()));
+  }
+}
+
+Fields::Fields(const Json& object, std::string path) : object_(&object), path_(std::move(path)) {
+  if (!object.is_object()) {
+    throw ApiError(422,
+                   fmt::format("{}: expected an object, found {}",
+                               path_.empty() ? "the body" : path_, object.type_name()),
+                   path_);
+  }
+}
+
+std::string Fields::path_of(std::string_view name) const {
+  return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+}
+
+void Fields::refuse_type(std::string_view name, std::string_view wanted) const {
+  const std::string path = path_of(name);
+  const Json* found = find(name);
+  throw ApiError(422,
+                 fmt::format("{}: expected {}, found {}", path, wanted,
+                             found == nullptr ? "nothing" : found->type_name()),
+                 path);
+}
+
+const Json* Fields::find(std::string_view name) const {
+  const auto found = object_->find(std::string(name));
+  return found == object_->end() || found->is_null() ? nullptr : &*found;
+}
+
+const Json& Fields::need(std::string_view name) const {
+  const Json* found = find(name);
+  if (found == nullptr) {
+    throw ApiError(422, fmt::format("missing field `{}`", path_of(name)), path_of(name));
+  }
+  return *found;
+}
+
+std::optional<bool> Fields::boolean(std::string_view name) const {
+  const Json* found = find(name);
+  if (found == nullptr) return std::nullopt;
+  if (!found->is_boolean()) refuse_type(name, "true or false");
+  return found->get<bool>();
+}
+
+std::optional<double> Fields::number(std::string_view name, double least, double most) const {
+  const Json* found = find(name);
+  if (found == nullptr) return std::nullopt;
+  if (!found->is_number()) refuse_type(name, "a number");
+  const double value = found->get<double>();
+  if (!std::isfinite(value) || value < least || value > most) {
+    throw ApiError(400,
+                   fmt::format("{} is {}, but must be from {} to {}", path_of(name), found->dump(),
+                               least, most),
+                   path_of(name));
+  }
+  return value;
+}
+
+std::optional<std::int64_t> Fields::integer(std::string_view name, std::int64_t least,
+                                            std::int64_t most) const {
+  const Json* found = find(name);
+  if (found == nullptr) return std::nullopt;
+  // 16.0 is an integer to a client whose language has one kind of number.
+  const bool whole =
+      found->is_number() &&
+      (found->is_number_integer() || std::trunc(found->get<double>()) == found->get<double>());
+  if (!whole) refuse_type(name, "an integer");
+  const double rough = found->get<double>();
+  const bool fits = std::abs(rough) < 9e18 && !(found->is_number_unsigned() && rough > 9e18);
+  const std::int64_t value = fits ? found->get<std::int64_t>() : 0;
+  if (!fits || value < least || value > most) {
+    throw ApiError(400,
+                   fmt::format("{} is {}, but must be from {} to {}", path_of(name), found->dump(),
+                               least, most),
+                   path_of(name));
+  }
+  return value;
+}
+
+std::optional<std::string> Fields::text(std::string_view name) const {
+  const Json* found = find(name);
+  if (found == nullptr) return std::nullopt;
+  if (!found->is_string()) refuse_type(name, "a string");
+  return found->get<std::string>();
+}
+
+const Json* Fields::array(std::string_view name) const {
+  const Json* found = find(name);
+  if (found != nullptr && !found->is_array()) refuse_type(name, "an array");
+  return found;
+}
+
+std::optional<Fields> Fields::object(std::string_view name) const {
+  const Json* found = find(name);
+  if (found == nullptr) return std::nullopt;
+  if (!found->is_object()) refuse_type(name, "an object");
+  return Fields(*found, path_of(name));
+}
+
+}  // namespace fathom::server

@@ -1,0 +1,394 @@
+#include "server/listener.h"
+
+#include <boost/asio.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+
+#include <csignal>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "server/api_error.h"
+
+namespace fathom::server {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using asio::ip::tcp;
+using Parser = http::request_parser<http::string_body>;
+
+constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
+
+/// What the engine has said of a generation and its connection has not read yet. Bounded by the
+/// answers' own length: an event a token. The engine may hold it longer than the listener lives, so
+/// that nothing of the listener may stay in it once it is closed.
+class Inbox {
+ public:
+  explicit Inbox(const asio::any_io_executor& executor)
+      : timer_(std::make_shared<asio::steady_timer>(executor)) {}
+
+  /// On the engine's thread.
+  void put(std::size_t choice, Event event) {
+    const std::scoped_lock lock(mutex_);
+    if (timer_ == nullptr) return;
+    events_.emplace_back(choice, std::move(event));
+    if (events_.size() > 1) return;
+    asio::post(timer_->get_executor(), [timer = timer_] { timer->cancel(); });
+  }
+
+  // The rest on the connection's thread.
+
+  std::vector<std::pair<std::size_t, Event>> take() {
+    const std::scoped_lock lock(mutex_);
+    return std::exchange(events_, {});
+  }
+  /// Waits until something has come, the client has gone, or `limit` has passed.
+  asio::awaitable<void> wait(std::chrono::milliseconds limit) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (!events_.empty() || gone_) co_return;
+    }
+    // What comes from here on is posted to this thread, thus after the wait has begun.
+    timer_->expires_after(limit);
+    co_await timer_->async_wait(kTuple);
+  }
+  void leave() {
+    gone_ = true;
+    if (timer_ != nullptr) timer_->cancel();
+  }
+  bool gone() const { return gone_; }
+  void close() {
+    const std::scoped_lock lock(mutex_);
+    timer_.reset();
+    events_.clear();
+  }
+
+ private:
+  std::shared_ptr<asio::steady_timer> timer_;  // null: closed
+  bool gone_ = false;                          // the client has closed the connection
+  std::mutex mutex_;
+  std::vector<std::pair<std::size_t, Event>> events_;
+};
+
+HttpRequest read_request(const Parser::value_type& message) {
+  const auto field = [&](http::field name) { return std::string(message[name]); };
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  const std::string_view target(message.target().data(), message.target().size());
+  request.path = std::string(target.substr(0, target.find('?')));
+  request.content_type = field(http::field::content_type);
+  request.authorization = field(http::field::authorization);
+  request.x_api_key = std::string(message["x-api-key"]);
+  request.host = field(http::field::host);
+  request.origin = field(http::field::origin);
+  return request;
+}
+
+HttpResponse parse_failure(const beast::error_code& error, const ListenerOptions& options) {
+  if (error == http::error::header_limit) {
+    return ApiError(431, fmt::format("the header has more than {} bytes", options.max_header_bytes))
+        .response();
+  }
+  if (error == http::error::body_limit) {
+    return ApiError(413, fmt::format("the body has more than {} bytes", options.max_body_bytes))
+        .response();
+  }
+  return ApiError(400, "this is not HTTP: " + error.message()).response();
+}
+
+}  // namespace
+
+struct Listener::Impl {
+  struct Connection {
+    explicit Connection(tcp::socket socket) : stream(std::move(socket)) {}
+    beast::tcp_stream stream;
+    bool busy = false;  // between a request's header and its answer's end
+  };
+  using Held = std::shared_ptr<Connection>;
+
+  Impl(Api& api_of, const ListenerOptions& options_of)
+      : api(api_of),
+        options(options_of),
+        workers(options.workers),
+        acceptor(io),
+        drained(io),
+        signals(io) {
+    boost::system::error_code error;
+    const auto address = asio::ip::make_address(options.address, error);
+    require(!error, ErrorCode::InvalidArgument, "'{}' is no numeric address to listen on",
+            options.address);
+    const tcp::endpoint endpoint(address, options.port);
+    const auto check = [&](const char* what) {
+      require(!error, ErrorCode::Io, "cannot {} {} port {}: {}", what, options.address,
+              options.port, error.message());
+    };
+    acceptor.open(endpoint.protocol(), error);
+    check("open");
+    acceptor.set_option(asio::socket_base::reuse_address(true), error);
+    acceptor.bind(endpoint, error);
+    check("listen on");
+    acceptor.listen(asio::socket_base::max_listen_connections, error);
+    check("listen on");
+  }
+
+  // --- connections ---------------------------------------------------------------------------
+
+  asio::awaitable<void> accept() {
+    while (acceptor.is_open()) {
+      auto [error, socket] = co_await acceptor.async_accept(kTuple);
+      if (!acceptor.is_open()) co_return;
+      if (error) {  // no descriptors, mostly: some will come back
+        asio::steady_timer pause(io, std::chrono::milliseconds(100));
+        co_await pause.async_wait(kTuple);
+        continue;
+      }
+      if (connections.size() >= options.max_connections) continue;  // closes it
+      boost::system::error_code ignored;
+      socket.set_option(tcp::no_delay(true), ignored);
+      auto connection = std::make_shared<Connection>(std::move(socket));
+      connections.insert(connection);
+      ++api.metrics().connections;
+      asio::co_spawn(io, serve(connection), [this, connection](std::exception_ptr) {
+        // Whatever ended it, only this connection ends.
+        connections.erase(connection);
+        --api.metrics().connections;
+      });
+    }
+  }
+
+  asio::awaitable<void> serve(Held connection) {
+    beast::tcp_stream& stream = connection->stream;
+    beast::flat_buffer buffer(std::size_t{options.max_header_bytes} + (128u << 10));
+    for (bool first = true; !stopping; first = false) {
+      Parser parser;
+      parser.header_limit(options.max_header_bytes);
+      parser.body_limit(options.max_body_bytes);
+      stream.expires_after(first ? options.header_timeout : options.idle_timeout);
+      auto [error, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
+      connection->busy = true;
+      HttpRequest request = read_request(parser.get());
+      // A key is asked for before a body is taken.
+      std::optional<HttpResponse> refused;
+      if (!error) refused = api.refuse(request);
+      if (!error && !refused) {
+        stream.expires_after(options.body_timeout);
+        if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
+          http::response<http::empty_body> go_on(http::status::continue_, 11);
+          co_await http::async_write(stream, go_on, kTuple);
+        }
+        std::tie(error, bytes) = co_await http::async_read(stream, buffer, parser, kTuple);
+      }
+      if (error) {
+        const bool said_nothing = error == http::error::end_of_stream ||
+                                  error == beast::error::timeout ||
+                                  error.category() != http::make_error_code({}).category();
+        if (!said_nothing)
+          co_await write(connection, parse_failure(error, options), request, 11, false);
+        break;
+      }
+      const unsigned version = parser.get().version();
+      const bool keep_alive = parser.get().keep_alive() && !refused;
+      if (refused) {
+        co_await write(connection, *refused, request, version, false);
+        break;
+      }
+      request.body = std::move(parser.get().body());
+      Api::Answer answer = co_await asio::co_spawn(
+          workers, [&]() -> asio::awaitable<Api::Answer> { co_return api.handle(request); },
+          asio::use_awaitable);
+      request.body.clear();
+      request.body.shrink_to_fit();
+      bool go_on = false;
+      if (auto* response = std::get_if<HttpResponse>(&answer)) {
+        go_on = co_await write(connection, *response, request, version, keep_alive);
+      } else {
+        auto generation = std::move(std::get<std::unique_ptr<Generation>>(answer));
+        go_on = co_await generate(connection, std::move(generation), request, version, keep_alive);
+      }
+      if (!go_on) break;
+      connection->busy = false;
+    }
+    // Lets the last bytes arrive before the connection is reset for what was not read.
+    boost::system::error_code ignored;
+    stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream.expires_after(std::chrono::seconds(1));
+    char rest[4096];
+    for (std::size_t taken = 0; taken < (1u << 20);) {
+      const auto [error, bytes] = co_await stream.async_read_some(asio::buffer(rest), kTuple);
+      if (error) break;
+      taken += bytes;
+    }
+  }
+
+  template <typename Message>
+  void set_head(Message& message, const HttpRequest& request, bool keep_alive) {
+    message.set(http::field::server, "fathom");
+    message.set(http::field::cache_control, "no-store");
+    for (const auto& [name, value] : api.cross_origin_headers(request)) message.set(name, value);
+    message.keep_alive(keep_alive && !stopping);
+  }
+
+  /// Whether the connection may go on.
+  asio::awaitable<bool> write(Held connection, const HttpResponse& response,
+                              const HttpRequest& request, unsigned version, bool keep_alive) {
+    api.metrics().count_response(response.status);
+    http::response<http::string_body> message(static_cast<http::status>(response.status), version);
+    set_head(message, request, keep_alive);
+    if (response.status != 204) message.set(http::field::content_type, response.content_type);
+    for (const auto& [name, value] : response.headers) message.set(name, value);
+    message.body() = response.body;
+    message.prepare_payload();
+    connection->stream.expires_after(options.write_timeout);
+    const auto [error, bytes] = co_await http::async_write(connection->stream, message, kTuple);
+    if (error == beast::error::timeout) ++api.metrics().dropped_readers;
+    co_return !error && message.keep_alive();
+  }
+
+  // --- generations ---------------------------------------------------------------------------
+
+  /// Notices a client that closes the connection while it waits for its answer.
+  asio::awaitable<void> watch(Held connection, std::shared_ptr<Inbox> inbox) {
+    const auto [error] =
+        co_await connection->stream.socket().async_wait(tcp::socket::wait_read, kTuple);
+    if (error) co_return;
+    char byte;
+    boost::system::error_code peeked;
+    connection->stream.socket().non_blocking(true, peeked);
+    const std::size_t count = connection->stream.socket().receive(
+        asio::buffer(&byte, 1), tcp::socket::message_peek, peeked);
+    // Its next request may be there already: that is no end.
+    if (count > 0 || peeked == asio::error::would_block) co_return;
+    inbox->leave();
+  }
+
+  asio::awaitable<bool> generate(Held connection, std::unique_ptr<Generation> generation,
+                                 const HttpRequest& request, unsigned version, bool keep_alive) {
+    const auto inbox = std::make_shared<Inbox>(io.get_executor());
+    const struct Closer {
+      Inbox& inbox;
+      ~Closer() { inbox.close(); }
+    } closer{*inbox};
+    std::optional<HttpResponse> refused;
+    try {
+      generation->start(
+          [inbox](std::size_t choice, Event event) { inbox->put(choice, std::move(event)); });
+    } catch (const ApiError& error) {
+      refused = error.response();
+    }
+    if (refused) co_return co_await write(connection, *refused, request, version, keep_alive);
+    asio::co_spawn(io, watch(connection, inbox), asio::detached);
+    if (generation->streams()) {
+      co_return co_await stream_out(connection, *generation, inbox, request, version, keep_alive);
+    }
+    while (!generation->done()) {
+      co_await inbox->wait(options.comment_interval);
+      if (inbox->gone()) co_return false;  // ends the generation too
+      for (auto& [choice, event] : inbox->take()) generation->take(choice, std::move(event));
+    }
+    co_return co_await write(connection, generation->result(), request, version, keep_alive);
+  }
+
+  asio::awaitable<bool> stream_out(Held connection, Generation& generation,
+                                   std::shared_ptr<Inbox> inbox, const HttpRequest& request,
+                                   unsigned version, bool keep_alive) {
+    beast::tcp_stream& stream = connection->stream;
+    const bool chunked = version >= 11;
+    api.metrics().count_response(200);
+    http::response<http::empty_body> head(http::status::ok, version);
+    set_head(head, request, keep_alive && chunked);
+    head.set(http::field::content_type, "text/event-stream; charset=utf-8");
+    head.set("X-Accel-Buffering", "no");  // a proxy that gathers would spoil it
+    head.chunked(chunked);
+    http::response_serializer<http::empty_body> serializer(head);
+    stream.expires_after(options.write_timeout);
+    auto [error, bytes] = co_await http::async_write_header(stream, serializer, kTuple);
+    while (!error && !generation.done()) {
+      co_await inbox->wait(options.comment_interval);
+      if (inbox->gone()) co_return false;
+      std::string text;
+      auto events = inbox->take();
+      if (events.empty()) text = ": keep-alive\n\n";
+      for (auto& [choice, event] : events) text += generation.take(choice, std::move(event));
+      if (text.empty()) continue;
+      stream.expires_after(options.write_timeout);
+      if (chunked) {
+        std::tie(error, bytes) =
+            co_await asio::async_write(stream, http::make_chunk(asio::buffer(text)), kTuple);
+      } else {
+        std::tie(error, bytes) = co_await asio::async_write(stream, asio::buffer(text), kTuple);
+      }
+    }
+    if (!error && chunked) {
+      std::tie(error, bytes) = co_await asio::async_write(stream, http::make_chunk_last(), kTuple);
+    }
+    if (error == beast::error::timeout) ++api.metrics().dropped_readers;
+    co_return !error && chunked && head.keep_alive();
+  }
+
+  // --- the end -------------------------------------------------------------------------------
+
+  void begin_stop() {
+    if (std::exchange(stopping, true)) return;
+    api.drain();
+    boost::system::error_code ignored;
+    acceptor.close(ignored);
+    signals.cancel(ignored);
+    for (const Held& connection : connections) {
+      if (!connection->busy) connection->stream.close();
+    }
+    asio::co_spawn(io, drain(), asio::detached);
+  }
+
+  asio::awaitable<void> drain() {
+    const auto end = std::chrono::steady_clock::now() + options.drain_timeout;
+    while (!connections.empty() && std::chrono::steady_clock::now() < end) {
+      drained.expires_after(std::chrono::milliseconds(20));
+      co_await drained.async_wait(kTuple);
+    }
+    io.stop();
+  }
+
+  Api& api;
+  const ListenerOptions options;
+  asio::io_context io{1};
+  asio::thread_pool workers;
+  tcp::acceptor acceptor;
+  asio::steady_timer drained;
+  asio::signal_set signals;
+  std::set<Held> connections;
+  bool stopping = false;
+};
+
+Listener::Listener(Api& api, const ListenerOptions& options)
+    : impl_(std::make_unique<Impl>(api, options)) {}
+
+Listener::~Listener() {
+  // Coroutines that are still suspended go with their frames, before what they point to.
+  impl_->workers.join();
+}
+
+std::uint16_t Listener::port() const { return impl_->acceptor.local_endpoint().port(); }
+
+void Listener::run() {
+  Impl& impl = *impl_;
+  asio::co_spawn(impl.io, impl.accept(), asio::detached);
+  if (impl.options.stop_on_signals) {
+    impl.signals.add(SIGINT);
+    impl.signals.add(SIGTERM);
+    impl.signals.async_wait([&impl](const boost::system::error_code& error, int) {
+      if (!error) impl.begin_stop();
+    });
+  }
+  impl.io.run();
+}
+
+void Listener::stop() {
+  asio::post(impl_->io, [impl = impl_.get()] { impl->begin_stop(); });
+}
+
+}  // namespace fathom::server

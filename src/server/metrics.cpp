@@ -1,0 +1,95 @@
+#include "server/metrics.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+namespace fathom::server {
+namespace {
+
+template <typename Value>
+void line(std::string& out, const char* type, const char* name, const char* help, Value value) {
+  fmt::format_to(std::back_inserter(out), "# HELP {0} {1}\n# TYPE {0} {2}\n{0} {3}\n", name, help,
+                 type, value);
+}
+
+}  // namespace
+
+void Histogram::add(double value) {
+  for (std::size_t i = 0; i < bounds_.size(); ++i) {
+    if (value <= bounds_[i]) ++counts_[i];
+  }
+  ++count_;
+  sum_ += value;
+}
+
+void Histogram::print(std::string& out, const std::string& name) const {
+  const auto to = std::back_inserter(out);
+  for (std::size_t i = 0; i < bounds_.size(); ++i) {
+    fmt::format_to(to, "{}_bucket{{le=\"{}\"}} {}\n", name, bounds_[i], counts_[i]);
+  }
+  fmt::format_to(to, "{0}_bucket{{le=\"+Inf\"}} {1}\n{0}_sum {2}\n{0}_count {1}\n", name, count_,
+                 sum_);
+}
+
+void Metrics::count_response(unsigned status) {
+  const std::scoped_lock lock(mutex_);
+  ++by_class_[status / 100 < 6 ? status / 100 : 5];
+}
+
+void Metrics::count_answer(const AnswerRecord& record) {
+  const Usage& usage = record.usage;
+  const std::scoped_lock lock(mutex_);
+  ++answers_[static_cast<std::size_t>(record.reason)];
+  prompt_tokens_ += usage.prompt_tokens;
+  cached_tokens_ += usage.cached_tokens;
+  completion_tokens_ += usage.completion_tokens;
+  reasoning_tokens_ += usage.reasoning_tokens;
+  if (usage.completion_tokens > 0) first_token_.add(usage.queue_seconds + usage.prompt_seconds);
+  if (usage.completion_tokens > 1) {
+    between_tokens_.add(usage.generation_seconds /
+                        static_cast<double>(usage.completion_tokens - 1));
+  }
+}
+
+std::string Metrics::print(const SchedulerStats& stats) const {
+  std::string out;
+  const std::scoped_lock lock(mutex_);
+  const auto to = std::back_inserter(out);
+  out += "# HELP fathom_responses_total HTTP responses\n# TYPE fathom_responses_total counter\n";
+  for (int i = 2; i < 6; ++i) {
+    fmt::format_to(to, "fathom_responses_total{{class=\"{}xx\"}} {}\n", i, by_class_[i]);
+  }
+  out += "# HELP fathom_answers_total Answers that ended\n# TYPE fathom_answers_total counter\n";
+  for (std::size_t i = 0; i < std::size(answers_); ++i) {
+    fmt::format_to(to, "fathom_answers_total{{reason=\"{}\"}} {}\n",
+                   to_string(static_cast<FinishReason>(i)), answers_[i]);
+  }
+  line(out, "counter", "fathom_prompt_tokens_total", "Tokens of prompts", prompt_tokens_);
+  line(out, "counter", "fathom_cached_tokens_total", "Tokens of prompts found in the cache",
+       cached_tokens_);
+  line(out, "counter", "fathom_completion_tokens_total", "Tokens written", completion_tokens_);
+  line(out, "counter", "fathom_reasoning_tokens_total", "Tokens of these that were thinking",
+       reasoning_tokens_);
+  line(out, "counter", "fathom_dropped_readers_total", "Clients that stopped reading",
+       dropped_readers.load());
+  line(out, "counter", "fathom_preemptions_total", "Answers that gave up their place for a while",
+       stats.preemptions);
+  line(out, "gauge", "fathom_connections", "Open connections", connections.load());
+  line(out, "gauge", "fathom_requests_waiting", "Requests that wait for a place", stats.waiting);
+  line(out, "gauge", "fathom_requests_active", "Requests in the batch", stats.active);
+  line(out, "gauge", "fathom_cache_bytes", "Memory of the KV cache", stats.cache_bytes);
+  line(out, "gauge", "fathom_cache_free_tokens", "Room in the KV cache, in tokens",
+       stats.cache_free_tokens);
+  out +=
+      "# HELP fathom_first_token_seconds From the request to its first token\n"
+      "# TYPE fathom_first_token_seconds histogram\n";
+  first_token_.print(out, "fathom_first_token_seconds");
+  out +=
+      "# HELP fathom_between_tokens_seconds An answer's mean time between tokens\n"
+      "# TYPE fathom_between_tokens_seconds histogram\n";
+  between_tokens_.print(out, "fathom_between_tokens_seconds");
+  return out;
+}
+
+}  // namespace fathom::server

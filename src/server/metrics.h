@@ -1,0 +1,51 @@
+// What the server counts, as Prometheus reads it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "server/completion.h"
+
+namespace fathom::server {
+
+/// A cumulative histogram. Thread-safe under its owner's lock.
+class Histogram {
+ public:
+  explicit Histogram(std::vector<double> bounds)
+      : bounds_(std::move(bounds)), counts_(bounds_.size()) {}
+  void add(double value);
+  void print(std::string& out, const std::string& name) const;
+
+ private:
+  std::vector<double> bounds_;  // ascending, without the infinite one
+  std::vector<std::uint64_t> counts_;
+  std::uint64_t count_ = 0;
+  double sum_ = 0;
+};
+
+/// Thread-safe.
+class Metrics {
+ public:
+  void count_response(unsigned status);
+  void count_answer(const AnswerRecord& record);
+  std::atomic<std::int64_t> connections{0};
+  std::atomic<std::uint64_t> dropped_readers{0};
+
+  /// The text format, version 0.0.4.
+  std::string print(const SchedulerStats& stats) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::uint64_t by_class_[6] = {};  // responses by status / 100
+  std::uint64_t answers_[5] = {};   // by FinishReason
+  std::uint64_t prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0,
+                reasoning_tokens_ = 0;
+  Histogram first_token_{{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}};
+  Histogram between_tokens_{{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5}};
+};
+
+}  // namespace fathom::server

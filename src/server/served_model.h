@@ -1,0 +1,27 @@
+// A model on duty: the engine that runs it, how it is talked to, and the names it answers to.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/chat.h"
+#include "engine/engine.h"
+#include "engine/sampling_defaults.h"
+
+namespace fathom::server {
+
+struct ServedModel {
+  std::string name;                  // as /v1/models lists it
+  std::vector<std::string> aliases;  // further names that requests may use
+  std::int64_t created = 0;          // seconds since 1970: the file's own time
+  std::unique_ptr<ChatFormat> chat;  // null: a base model, which only continues text
+  SamplingParams sampling;           // where a request says nothing
+  std::unique_ptr<Engine> engine;
+  std::string fingerprint;  // changes with the model, the engine's version and its settings
+
+  bool answers_to(const std::string& asked) const;
+};
+
+}  // namespace fathom::server

@@ -1,0 +1,50 @@
+// The openai package for Node, as its README uses it. FATHOM_URL names the server.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import OpenAI from 'openai';
+
+const client = new OpenAI({ baseURL: process.env.FATHOM_URL + '/v1', apiKey: 'none', maxRetries: 0 });
+const settings = {
+  model: 'smollm2',
+  messages: [{ role: 'user', content: 'What is the capital of France?' }],
+  temperature: 0,
+  max_tokens: 20,
+};
+
+test('chat', async () => {
+  const answer = await client.chat.completions.create(settings);
+  assert.match(answer.choices[0].message.content, /Paris/);
+  assert.equal(answer.choices[0].finish_reason, 'stop');
+});
+
+test('stream', async () => {
+  const stream = await client.chat.completions.create({ ...settings, stream: true });
+  let text = '';
+  for await (const chunk of stream) text += chunk.choices[0]?.delta?.content ?? '';
+  assert.match(text, /Paris/);
+});
+
+test('the stream helper gathers a message', async () => {
+  const runner = client.chat.completions.stream(settings);
+  assert.match(await runner.finalContent(), /Paris/);
+});
+
+test('an aborted stream ends', async () => {
+  const stream = await client.chat.completions.create({ ...settings, stream: true, max_tokens: 200 });
+  for await (const chunk of stream) {
+    assert.ok(chunk.id);
+    stream.controller.abort();
+    break;
+  }
+});
+
+test('models', async () => {
+  const ids = [];
+  for await (const model of client.models.list()) ids.push(model.id);
+  assert.deepEqual(ids, ['smollm2']);
+});
+
+test('errors', async () => {
+  await assert.rejects(client.chat.completions.create({ ...settings, model: 'gpt-9' }), OpenAI.NotFoundError);
+  await assert.rejects(client.chat.completions.create({ ...settings, top_p: 7 }), OpenAI.BadRequestError);
+});
