@@ -11,18 +11,21 @@ CHAT_MODEL ?= smollm2:135m
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-# A second run neither looks for packages nor configures: it starts at once, and offline. At a terminal
-# `bash -m` gives it to the program, so that Ctrl-C stops an answer and does not reach make.
-chat: ## talk with a model (CHAT_MODEL, smollm2:135m); the first run builds, and fetches it
+# A second run neither looks for packages nor configures: it starts at once, and offline.
+.PHONY: program
+program:
 	@[ -f $(BUILD)/build.ninja ] || { scripts/setup build && \
 	  cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_BENCH=OFF >/dev/null; }
 	@bash -o pipefail -c "cmake --build $(BUILD) --target fathom | \
 	  { grep --line-buffered -v -e 'no work to do' -e 'Re-checking' || true; }"
+
+# At a terminal `bash -m` gives it to the program, so that Ctrl-C stops an answer and does not reach make.
+chat: program ## talk with a model (CHAT_MODEL, smollm2:135m); the first run builds, and fetches it
 	@if [ -t 0 ]; then bash -mc '"$$@"; exit $$?' -- $(FATHOM) run --pull $(CHAT_MODEL); \
 	  else $(FATHOM) run --pull $(CHAT_MODEL); fi
 
-serve: build ## serve a model's API at 127.0.0.1:PORT (8080); CHAT_MODEL, smollm2:135m
-	@$(FATHOM) serve --pull --port $(PORT) $(CHAT_MODEL)
+serve: program ## serve a model's API at 127.0.0.1:PORT (8080); CHAT_MODEL, smollm2:135m
+	@exec $(FATHOM) serve --pull --port $(PORT) $(CHAT_MODEL)
 
 setup: ## install every dependency (Debian 12), tests' included
 	@scripts/setup

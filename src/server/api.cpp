@@ -9,6 +9,7 @@
 
 #include "server/api_error.h"
 #include "server/completion.h"
+#include "server/messages.h"
 
 namespace fathom::server {
 namespace {
@@ -60,6 +61,10 @@ bool same_key(std::string_view a, std::string_view b) {
   return sodium_memcmp(one.data(), other.data(), one.size()) == 0;
 }
 
+ErrorForm form_of(const HttpRequest& request) {
+  return request.path == "/v1/messages" ? ErrorForm::Anthropic : ErrorForm::OpenAi;
+}
+
 Json ids_json(std::span<const TokenId> ids) {
   Json list = Json::array();
   for (const TokenId id : ids) list.push_back(value(id));
@@ -74,16 +79,17 @@ Api::Api(ServedModel model, ApiOptions options)
 }
 
 Api::Answer Api::handle(const HttpRequest& request) {
+  const ErrorForm form = form_of(request);
   try {
     return route(request);
   } catch (const ApiError& error) {
-    return error.response();
+    return error.response(form);
   } catch (const Error& error) {
-    return to_api_error(error).response();
+    return to_api_error(error).response(form);
   } catch (const std::bad_alloc&) {
-    return ApiError(503, "out of memory").response();
+    return ApiError(503, "out of memory").response(form);
   } catch (const std::exception& error) {
-    return ApiError(500, error.what()).response();
+    return ApiError(500, error.what()).response(form);
   }
 }
 
@@ -92,7 +98,7 @@ std::optional<HttpResponse> Api::refuse(const HttpRequest& request) const {
     check_access(request);
     return std::nullopt;
   } catch (const ApiError& error) {
-    return error.response();
+    return error.response(form_of(request));
   }
 }
 
@@ -150,8 +156,8 @@ Api::Answer Api::route(const HttpRequest& request) {
     const char* path;
     Answer (*run)(Api&, const HttpRequest&);
   };
-  constexpr auto chat = [](Api& api, const HttpRequest& r) { return api.generate(r, true); };
-  constexpr auto text = [](Api& api, const HttpRequest& r) { return api.generate(r, false); };
+  constexpr auto chat = [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Chat); };
+  constexpr auto text = [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Text); };
   constexpr auto models = [](Api& api, const HttpRequest&) -> Answer { return api.list_models(); };
   static const Route routes[] = {
       {"POST", "/v1/chat/completions", chat},
@@ -160,6 +166,8 @@ Api::Answer Api::route(const HttpRequest& request) {
       {"POST", "/v1/completions", text},
       {"POST", "/completions", text},
       {"POST", "/beta/completions", text},
+      {"POST", "/v1/messages",
+       [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Messages); }},
       {"GET", "/v1/models", models},
       {"GET", "/models", models},
       {"GET", "/health",
@@ -217,7 +225,7 @@ const ServedModel& Api::model_for(const Json& body) const {
   return model_;
 }
 
-Api::Answer Api::generate(const HttpRequest& request, bool chat) {
+Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
   if (draining_) throw ApiError(503, "the server is going down");
   const Json body = parse_body(request.body);
   const ServedModel& model = model_for(body);
@@ -226,7 +234,10 @@ Api::Answer Api::generate(const HttpRequest& request, bool chat) {
   }
   const auto observe = [this](const AnswerRecord& record) { metrics_.count_answer(record); };
   const std::uint64_t scope = cache_scope(request);
-  if (chat) {
+  if (kind == Kind::Messages) {
+    return messages_completion(model, read_messages_request(body, model), scope, observe);
+  }
+  if (kind == Kind::Chat) {
     return chat_completion(model, read_chat_request(body, model, options_.rules), scope, observe);
   }
   return text_completion(model, read_text_request(body, model), scope, observe);

@@ -55,7 +55,8 @@ class Api {
   /// Throw ApiError.
   void check_access(const HttpRequest& request) const;
   Answer route(const HttpRequest& request);
-  Answer generate(const HttpRequest& request, bool chat);
+  enum class Kind { Chat, Text, Messages };
+  Answer generate(const HttpRequest& request, Kind kind);
   const ServedModel& model_for(const Json& body) const;
   HttpResponse list_models() const;
   HttpResponse tokenize(const HttpRequest& request) const;

@@ -26,21 +26,35 @@ const char* type_of(unsigned status) {
   }
 }
 
-}  // namespace
-
-std::string error_body(unsigned status, const std::string& message, const std::string& param,
-                       const std::string& code) {
-  nlohmann::ordered_json error{{"message", message}, {"type", type_of(status)}};
-  error["param"] = param.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(param);
-  error["code"] = code.empty() ? type_of(status) : code;
-  return nlohmann::ordered_json{{"error", std::move(error)}}.dump(
-      -1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+const char* anthropic_type(unsigned status) {
+  switch (status) {
+    case 413:
+      return "request_too_large";
+    case 500:
+      return "api_error";
+    case 503:
+      return "overloaded_error";
+    default:
+      return type_of(status);
+  }
 }
 
-HttpResponse ApiError::response() const {
+}  // namespace
+
+HttpResponse ApiError::response(ErrorForm form) const {
+  using Json = nlohmann::ordered_json;
   HttpResponse response;
   response.status = status_;
-  response.body = error_body(status_, what(), param_, code_);
+  Json body;
+  if (form == ErrorForm::Anthropic) {
+    body = {{"type", "error"}, {"error", {{"type", anthropic_type(status_)}, {"message", what()}}}};
+  } else {
+    Json error{{"message", what()}, {"type", type_of(status_)}};
+    error["param"] = param_.empty() ? Json() : Json(param_);
+    error["code"] = code_.empty() ? type_of(status_) : code_;
+    body["error"] = std::move(error);
+  }
+  response.body = body.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (status_ == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (status_ == 429 || status_ == 503) response.headers.emplace_back("Retry-After", "1");
   return response;

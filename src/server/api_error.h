@@ -12,6 +12,9 @@
 
 namespace fathom::server {
 
+/// In whose form an error is told.
+enum class ErrorForm { OpenAi, Anthropic };
+
 /// What a client did wrong, or was told no for. 400: a value out of its range; 401, 403: who asks;
 /// 404: what is not there; 413, 415: the body; 422: a body of another form than the API's; 429,
 /// 503: not now.
@@ -25,7 +28,7 @@ class ApiError : public std::runtime_error {
         code_(std::move(code)) {}
 
   unsigned status() const { return status_; }
-  HttpResponse response() const;
+  HttpResponse response(ErrorForm form = ErrorForm::OpenAi) const;
 
  private:
   unsigned status_;
@@ -36,9 +39,5 @@ class ApiError : public std::runtime_error {
 /// What the client is told of an engine's error: its own fault as 400, lack of room as 503, the
 /// rest as 500.
 ApiError to_api_error(const Error& error);
-
-/// {"error": {"message", "type", "param", "code"}}
-std::string error_body(unsigned status, const std::string& message, const std::string& param = {},
-                       const std::string& code = {});
 
 }  // namespace fathom::server

@@ -4,19 +4,14 @@
 
 #include <chrono>
 #include <ctime>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "server/api_error.h"
+#include "server/completion_base.h"
 
 namespace fathom::server {
 namespace {
-
-std::string dump(const Json& json) {
-  // Pieces of characters stand in logprobs.
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 std::int64_t unix_time() {
   return std::chrono::duration_cast<std::chrono::seconds>(
@@ -31,11 +26,6 @@ std::string local_time() {
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
   return text;
-}
-
-std::string new_id(const char* prefix) {
-  std::random_device random;
-  return fmt::format("{}{:08x}{:08x}{:08x}", prefix, random(), random(), random());
 }
 
 const char* finish_word(FinishReason reason) {
@@ -55,116 +45,61 @@ Json bytes_of(std::string_view piece) {
   return bytes;
 }
 
-Json usage_json(const std::vector<Usage>& all) {
-  std::size_t prompt = 0;
-  std::size_t cached = 0;
-  std::size_t completion = 0;
-  std::size_t reasoning = 0;
-  for (const Usage& usage : all) {
-    completion += usage.completion_tokens;
-    reasoning += usage.reasoning_tokens;
-    prompt += usage.prompt_tokens;
-    cached += usage.cached_tokens;
-  }
-  return {{"prompt_tokens", prompt},
-          {"completion_tokens", completion},
-          {"total_tokens", prompt + completion},
-          {"prompt_tokens_details", {{"cached_tokens", cached}}},
-          {"completion_tokens_details", {{"reasoning_tokens", reasoning}}},
-          {"prompt_cache_hit_tokens", cached},
-          {"prompt_cache_miss_tokens", prompt - cached}};
+Json usage_json(const UsageSum& sum) {
+  return {{"prompt_tokens", sum.prompt},
+          {"completion_tokens", sum.completion},
+          {"total_tokens", sum.prompt + sum.completion},
+          {"prompt_tokens_details", {{"cached_tokens", sum.cached}}},
+          {"completion_tokens_details", {{"reasoning_tokens", sum.reasoning}}},
+          {"prompt_cache_hit_tokens", sum.cached},
+          {"prompt_cache_miss_tokens", sum.prompt - sum.cached}};
 }
 
-/// What the two kinds share: the requests, their tickets, who has ended, and the books.
-class Completion : public Generation {
+/// The envelope that chat and text completions share.
+class OpenAiCompletion : public Completion {
  public:
-  Completion(const ServedModel& model, const CompletionRequest& asked, const char* id_prefix,
-             AnswerObserver observer)
-      : model_(model),
-        asked_(asked),
-        observer_(std::move(observer)),
+  OpenAiCompletion(const ServedModel& model, const CompletionRequest& asked, const char* id_prefix,
+                   AnswerObserver observer)
+      : Completion(model, asked, std::move(observer)),
         id_(new_id(id_prefix)),
         created_(unix_time()) {}
-  ~Completion() override {
-    for (Ticket& ticket : tickets_) ticket.cancel();
+
+ protected:
+  std::string stream_error(const ApiError& error) final {
+    return "data: " + error.response().body + "\n\n";
   }
-
-  void start(Sink sink) final {
-    try {
-      for (std::size_t i = 0; i < requests_.size(); ++i) {
-        tickets_.push_back(model_.engine->submit(
-            std::move(requests_[i]), [sink, i](Event event) { sink(i, std::move(event)); }));
-      }
-    } catch (const Error& error) {
-      for (Ticket& ticket : tickets_) ticket.cancel();
-      throw to_api_error(error);
-    }
-  }
-
-  bool streams() const final { return asked_.stream; }
-  bool done() const final { return ended_ == requests_.size(); }
-
-  std::string take(std::size_t choice, Event event) final {
-    if (auto* delta = std::get_if<Delta>(&event)) {
-      return asked_.stream ? stream_delta(choice, *delta) : (keep(choice, *delta), std::string());
-    }
-    auto* end = std::get_if<Finished>(&event);
-    if (end == nullptr) return {};
-    ++ended_;
-    ends_[choice] = *end;
-    if (observer_) observer_({end->usage, end->reason});
-    if (!asked_.stream) return {};
+  std::string stream_close() final {
     std::string out;
-    if (end->reason == FinishReason::Failed) {
-      const ApiError error = to_api_error(*end->error);
-      out = "data: " + error_body(error.status(), error.what()) + "\n\n";
-    } else {
-      out = stream_end(choice, *end);
-    }
-    if (!done()) return out;
     if (asked_.include_usage) {
       Json chunk = envelope(stream_object());
       chunk["choices"] = Json::array();
-      chunk["usage"] = usage_json(usages());
-      out += "data: " + dump(chunk) + "\n\n";
+      chunk["usage"] = usage_json(usage());
+      out = "data: " + dump(chunk) + "\n\n";
     }
     return out + "data: [DONE]\n\n";
   }
-
-  HttpResponse result() final {
+  Json body() final {
     Json choices = Json::array();
-    for (std::size_t i = 0; i < ends_.size(); ++i) {
-      if (ends_[i].reason == FinishReason::Failed) return to_api_error(*ends_[i].error).response();
-      choices.push_back(choice_json(i, ends_[i]));
-    }
+    for (std::size_t i = 0; i < ends().size(); ++i) choices.push_back(choice_json(i, ends()[i]));
     Json body = envelope(object());
     body["choices"] = std::move(choices);
-    body["usage"] = usage_json(usages());
-    HttpResponse response;
-    response.body = dump(body);
-    return response;
+    body["usage"] = usage_json(usage());
+    return body;
+  }
+  HttpResponse error_response(const ApiError& error) final { return error.response(); }
+
+  std::string chunk(Json choice) const {
+    Json json = envelope(stream_object());
+    json["choices"] = Json::array({std::move(choice)});
+    if (asked_.include_usage) json["usage"] = nullptr;
+    return "data: " + dump(json) + "\n\n";
   }
 
- protected:
-  void add_request(std::vector<TokenId> prompt, std::optional<ReasoningSetup> reasoning,
-                   bool continues_text, std::uint64_t cache_scope) {
-    for (std::size_t n = 0; n < asked_.choices; ++n) {
-      Request request;
-      request.prompt = prompt;
-      request.sampling = asked_.sampling;
-      request.sampling.seed += requests_.size();  // each choice another draw
-      request.stop_strings = asked_.stop;
-      const std::span<const TokenId> ends = model_.engine->tokenizer().end_of_generation();
-      request.stop_tokens.assign(ends.begin(), ends.end());
-      request.max_tokens = asked_.max_tokens;
-      request.reasoning = reasoning;
-      request.continues_text = continues_text;
-      request.cache_scope = cache_scope;
-      requests_.push_back(std::move(request));
-    }
-    ends_.resize(requests_.size());
-  }
+  virtual const char* object() const = 0;
+  virtual const char* stream_object() const = 0;
+  virtual Json choice_json(std::size_t choice, const Finished& end) = 0;
 
+ private:
   Json envelope(const char* kind) const {
     return {{"id", id_},
             {"object", kind},
@@ -172,53 +107,18 @@ class Completion : public Generation {
             {"model", model_.name},
             {"system_fingerprint", model_.fingerprint}};
   }
-  std::string chunk(Json choice) const {
-    Json json = envelope(stream_object());
-    json["choices"] = Json::array({std::move(choice)});
-    if (asked_.include_usage) json["usage"] = nullptr;
-    return "data: " + dump(json) + "\n\n";
-  }
-  std::string_view piece(TokenId id) const { return model_.engine->tokenizer().piece(id); }
-  bool wants_logprobs() const { return asked_.sampling.logprobs.has_value(); }
 
-  virtual const char* object() const = 0;
-  virtual const char* stream_object() const = 0;
-  virtual std::string stream_delta(std::size_t choice, const Delta& delta) = 0;
-  virtual std::string stream_end(std::size_t choice, const Finished& end) = 0;
-  virtual void keep(std::size_t choice, const Delta& delta) = 0;
-  virtual Json choice_json(std::size_t choice, const Finished& end) = 0;
-
-  std::vector<Usage> usages() const {
-    std::vector<Usage> all;
-    for (const Finished& end : ends_) all.push_back(end.usage);
-    // Choices of one prompt are billed for it once.
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      if (i % asked_.choices != 0) all[i].prompt_tokens = all[i].cached_tokens = 0;
-    }
-    return all;
-  }
-
-  const ServedModel& model_;
-
- private:
-  CompletionRequest asked_;
-  AnswerObserver observer_;
   std::string id_;
   std::int64_t created_;
-  std::vector<Request> requests_;
-  std::vector<Ticket> tickets_;
-  std::vector<Finished> ends_;
-  std::size_t ended_ = 0;
 };
 
-class ChatCompletion final : public Completion {
+class ChatCompletion final : public OpenAiCompletion {
  public:
   ChatCompletion(const ServedModel& model, const ChatRequest& asked, std::uint64_t cache_scope,
                  AnswerObserver observer)
-      : Completion(model, asked, "chatcmpl-", std::move(observer)), parts_(asked.choices) {
+      : OpenAiCompletion(model, asked, "chatcmpl-", std::move(observer)), parts_(asked.choices) {
     ChatPrompt prompt = chat_prompt(model, asked);
-    add_request(std::move(prompt.tokens), std::move(prompt.reasoning), asked.continues,
-                cache_scope);
+    add_request(prompt.tokens, prompt.reasoning, asked.continues, cache_scope);
   }
 
  private:
@@ -303,15 +203,15 @@ class ChatCompletion final : public Completion {
   std::vector<Part> parts_;
 };
 
-class TextCompletion final : public Completion {
+class TextCompletion final : public OpenAiCompletion {
  public:
   TextCompletion(const ServedModel& model, const TextRequest& asked, std::uint64_t cache_scope,
                  AnswerObserver observer)
-      : Completion(model, asked, "cmpl-", std::move(observer)) {
+      : OpenAiCompletion(model, asked, "cmpl-", std::move(observer)) {
     const Tokenizer& tokenizer = model.engine->tokenizer();
-    const auto add = [&](std::vector<TokenId> tokens, const std::string& text) {
+    const auto add = [&](const std::vector<TokenId>& tokens, const std::string& text) {
       if (tokens.empty()) throw ApiError(400, "prompt: there is nothing to go on with", "prompt");
-      add_request(std::move(tokens), std::nullopt, true, cache_scope);
+      add_request(tokens, std::nullopt, true, cache_scope);
       for (std::size_t n = 0; n < asked.choices; ++n) {
         parts_.emplace_back();
         if (asked.echo) parts_.back().text = text;

@@ -31,7 +31,8 @@ const std::map<std::string, Folders>& allowed() {
       {"store", {"formats", "tensor", "base"}},
       {"server", {"engine", "model", "tokenizer", "config", "tensor", "base"}},
       {"cli",
-       {"server", "engine", "store", "model", "backend", "tokenizer", "config", "formats", "tensor", "base"}},
+       {"server", "engine", "store", "model", "backend", "tokenizer", "config", "formats", "tensor",
+        "base"}},
   };
   return rules;
 }

@@ -184,7 +184,7 @@ TEST(Limits, ConnectionsLeaveNothingBehind) {
   const std::size_t before = open_files();
   for (int i = 0; i < 2000; ++i) one(i);
   ASSERT_TRUE(soon([&] { return server.api().metrics().connections == 0; }));
-  EXPECT_EQ(open_files(), before);
+  EXPECT_TRUE(soon([&] { return open_files() <= before; })) << open_files() << ", " << before;
 }
 
 TEST(Http, AmbiguousLengthsAreNoRequests) {

@@ -1,0 +1,87 @@
+#include "server/completion_base.h"
+
+#include <fmt/format.h>
+
+#include <random>
+#include <span>
+
+namespace fathom::server {
+
+std::string new_id(const char* prefix) {
+  std::random_device random;
+  return fmt::format("{}{:08x}{:08x}{:08x}", prefix, random(), random(), random());
+}
+
+void Completion::add_request(const std::vector<TokenId>& prompt,
+                             const std::optional<ReasoningSetup>& reasoning, bool continues_text,
+                             std::uint64_t cache_scope) {
+  prompt_tokens_ += prompt.size();
+  const std::span<const TokenId> end_tokens = model_.engine->tokenizer().end_of_generation();
+  for (std::size_t n = 0; n < asked_.choices; ++n) {
+    Request request;
+    request.prompt = prompt;
+    request.sampling = asked_.sampling;
+    request.sampling.seed += requests_.size();  // each choice another draw
+    request.stop_strings = asked_.stop;
+    request.stop_tokens.assign(end_tokens.begin(), end_tokens.end());
+    request.max_tokens = asked_.max_tokens;
+    request.reasoning = reasoning;
+    request.continues_text = continues_text;
+    request.cache_scope = cache_scope;
+    requests_.push_back(std::move(request));
+  }
+  ends_.resize(requests_.size());
+}
+
+void Completion::start(Sink sink) {
+  try {
+    for (std::size_t i = 0; i < requests_.size(); ++i) {
+      tickets_.push_back(model_.engine->submit(
+          std::move(requests_[i]), [sink, i](Event event) { sink(i, std::move(event)); }));
+    }
+  } catch (const Error& error) {
+    for (Ticket& ticket : tickets_) ticket.cancel();
+    throw to_api_error(error);
+  }
+}
+
+std::string Completion::take(std::size_t choice, Event event) {
+  if (const auto* delta = std::get_if<Delta>(&event)) {
+    if (asked_.stream) return stream_delta(choice, *delta);
+    keep(choice, *delta);
+    return {};
+  }
+  const auto* end = std::get_if<Finished>(&event);
+  if (end == nullptr) return {};
+  ++ended_;
+  ends_[choice] = *end;
+  if (observer_) observer_({end->usage, end->reason});
+  if (!asked_.stream) return {};
+  std::string out = end->reason == FinishReason::Failed ? stream_error(to_api_error(*end->error))
+                                                        : stream_end(choice, *end);
+  return done() ? out + stream_close() : out;
+}
+
+HttpResponse Completion::result() {
+  for (const Finished& end : ends_) {
+    if (end.reason == FinishReason::Failed) return error_response(to_api_error(*end.error));
+  }
+  HttpResponse response;
+  response.body = dump(body());
+  return response;
+}
+
+UsageSum Completion::usage() const {
+  UsageSum sum;
+  for (std::size_t i = 0; i < ends_.size(); ++i) {
+    const Usage& usage = ends_[i].usage;
+    sum.completion += usage.completion_tokens;
+    sum.reasoning += usage.reasoning_tokens;
+    if (i % asked_.choices != 0) continue;
+    sum.prompt += usage.prompt_tokens;
+    sum.cached += usage.cached_tokens;
+  }
+  return sum;
+}
+
+}  // namespace fathom::server

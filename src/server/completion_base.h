@@ -1,0 +1,79 @@
+// What all kinds of completions share: the engine's requests, their tickets, and who has ended.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/api_error.h"
+#include "server/completion.h"
+#include "server/fields.h"
+
+namespace fathom::server {
+
+/// Text that may hold pieces of characters, as logprobs do: they become U+FFFD.
+inline std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// The prefix and 24 random hexadecimal digits.
+std::string new_id(const char* prefix);
+
+/// The usage of several answers to one or more prompts.
+struct UsageSum {
+  std::size_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
+};
+
+class Completion : public Generation {
+ public:
+  Completion(const ServedModel& model, const CompletionRequest& asked, AnswerObserver observer)
+      : model_(model), asked_(asked), observer_(std::move(observer)) {}
+  ~Completion() override {
+    for (Ticket& ticket : tickets_) ticket.cancel();
+  }
+
+  void start(Sink sink) final;
+  bool streams() const final { return asked_.stream; }
+  bool done() const final { return ended_ == ends_.size(); }
+  std::string take(std::size_t choice, Event event) final;
+  HttpResponse result() final;
+
+ protected:
+  /// asked.choices answers to one prompt.
+  void add_request(const std::vector<TokenId>& prompt,
+                   const std::optional<ReasoningSetup>& reasoning, bool continues_text,
+                   std::uint64_t cache_scope);
+
+  // What the API's form of it is. Streamed: the bytes to send.
+  virtual std::string stream_delta(std::size_t choice, const Delta& delta) = 0;
+  virtual std::string stream_end(std::size_t choice, const Finished& end) = 0;
+  virtual std::string stream_error(const ApiError& error) = 0;
+  /// After all answers have ended.
+  virtual std::string stream_close() = 0;
+  // Whole: a delta is gathered, then the body made of it.
+  virtual void keep(std::size_t choice, const Delta& delta) = 0;
+  virtual Json body() = 0;
+  virtual HttpResponse error_response(const ApiError& error) = 0;
+
+  std::string_view piece(TokenId id) const { return model_.engine->tokenizer().piece(id); }
+  bool wants_logprobs() const { return asked_.sampling.logprobs.has_value(); }
+  std::size_t prompt_tokens() const { return prompt_tokens_; }
+  const std::vector<Finished>& ends() const { return ends_; }
+  /// Choices of one prompt count it once.
+  UsageSum usage() const;
+
+  const ServedModel& model_;
+  const CompletionRequest asked_;
+
+ private:
+  AnswerObserver observer_;
+  std::vector<Request> requests_;  // until start()
+  std::vector<Ticket> tickets_;
+  std::vector<Finished> ends_;
+  std::size_t ended_ = 0;
+  std::size_t prompt_tokens_ = 0;
+};
+
+}  // namespace fathom::server

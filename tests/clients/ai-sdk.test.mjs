@@ -1,0 +1,29 @@
+// Vercel's AI SDK with its DeepSeek provider. FATHOM_URL names the server.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { createDeepSeek } from '@ai-sdk/deepseek';
+import { generateText, streamText } from 'ai';
+
+const deepseek = createDeepSeek({ baseURL: process.env.FATHOM_URL, apiKey: 'none' });
+const settings = {
+  model: deepseek('deepseek-chat'),
+  prompt: 'What is the capital of France?',
+  temperature: 0,
+  maxOutputTokens: 20,
+  maxRetries: 0,
+};
+
+test('text', async () => {
+  const { text, finishReason, usage } = await generateText(settings);
+  assert.match(text, /Paris/);
+  assert.equal(finishReason, 'stop');
+  assert.ok(usage.outputTokens > 0);
+});
+
+test('stream', async () => {
+  const { textStream, usage } = streamText(settings);
+  let text = '';
+  for await (const piece of textStream) text += piece;
+  assert.match(text, /Paris/);
+  assert.ok((await usage).inputTokens > 0);
+});

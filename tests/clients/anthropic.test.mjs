@@ -1,0 +1,43 @@
+// Anthropic's package for Node against /v1/messages. FATHOM_URL names the server.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import Anthropic from '@anthropic-ai/sdk';
+
+const client = new Anthropic({ baseURL: process.env.FATHOM_URL, apiKey: 'none', maxRetries: 0 });
+const settings = {
+  model: 'smollm2',
+  max_tokens: 20,
+  temperature: 0,
+  messages: [{ role: 'user', content: 'What is the capital of France?' }],
+};
+
+test('message', async () => {
+  const message = await client.messages.create(settings);
+  assert.match(message.content[0].text, /Paris/);
+  assert.equal(message.stop_reason, 'end_turn');
+  assert.ok(message.usage.output_tokens > 0);
+});
+
+test('stream', async () => {
+  const stream = client.messages.stream(settings);
+  let text = '';
+  stream.on('text', (piece) => (text += piece));
+  const message = await stream.finalMessage();
+  assert.match(text, /Paris/);
+  assert.equal(message.content[0].text, text);
+  assert.equal(message.stop_reason, 'end_turn');
+});
+
+test('system, several turns and a prefill', async () => {
+  const message = await client.messages.create({
+    ...settings,
+    system: 'You are terse.',
+    messages: [...settings.messages, { role: 'assistant', content: 'The capital of France is' }],
+  });
+  assert.match(message.content[0].text, /Paris/);
+});
+
+test('errors', async () => {
+  await assert.rejects(client.messages.create({ ...settings, model: 'x' }), Anthropic.NotFoundError);
+  await assert.rejects(client.messages.create({ ...settings, temperature: 9 }), Anthropic.BadRequestError);
+});
