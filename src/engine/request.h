@@ -30,6 +30,9 @@ struct Request {
   std::size_t max_tokens = 0;             // thinking included; 0: until the context is full
   bool stop_repetition = false;           // end an answer that goes round in circles
   std::optional<ReasoningSetup> reasoning;
+  /// Tokens of thinking after which the engine closes the thought, and the answer begins. The few
+  /// tokens that close it count as thinking too; their log-probabilities are given as 0.
+  std::optional<std::size_t> max_thinking_tokens;
   /// The answer goes on with the prompt's text, so the space that SentencePiece puts before a first
   /// word belongs to it.
   bool continues_text = false;

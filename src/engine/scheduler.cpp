@@ -66,6 +66,10 @@ Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vo
       tokens(request.prompt),
       submitted(Clock::now()) {
   sampler.add_prompt(tokens);
+  if (request.reasoning && request.max_thinking_tokens) {
+    thought_end = tokenizer.encode("\n" + request.reasoning->markers.close_text + "\n\n",
+                                   {.add_special = false, .parse_special = true});
+  }
   usage.prompt_tokens = tokens.size();
 }
 
@@ -258,7 +262,7 @@ void Scheduler::take_token(Job& job, std::span<const float> logits) {
   const Job::Clock::time_point now = Job::Clock::now();
   SampledToken token;
   try {
-    token = job.sampler.sample(logits);
+    token = next_token(job, logits);
   } catch (const Error& error) {
     return finish(job, FinishReason::Failed, error);
   }
@@ -279,6 +283,23 @@ void Scheduler::take_token(Job& job, std::span<const float> logits) {
     return finish(job, FinishReason::Length);
   }
   if (circles) finish(job, FinishReason::Repetition);
+}
+
+SampledToken Scheduler::next_token(Job& job, std::span<const float> logits) {
+  const Request& request = job.request;
+  const bool too_long = !job.thought_end.empty() && !job.thought_closed &&
+                        job.answer.channel() == Channel::Reasoning &&
+                        job.usage.reasoning_tokens >= *request.max_thinking_tokens;
+  if (too_long) {
+    job.thought_closed = true;
+    job.forced.assign(job.thought_end.begin(), job.thought_end.end());
+  }
+  if (job.forced.empty()) return job.sampler.sample(logits);
+  SampledToken token;
+  token.id = job.forced.front();
+  job.forced.pop_front();
+  job.sampler.add_prompt({&token.id, 1});  // nobody chose it
+  return token;
 }
 
 void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token) {

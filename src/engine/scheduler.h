@@ -58,6 +58,9 @@ struct Job {
   Answer answer;
   RepetitionGuard repetition;
   std::vector<TokenId> tokens;         // prompt, then answer
+  std::vector<TokenId> thought_end;    // what closes a thought that is too long
+  std::deque<TokenId> forced;          // to come next, whatever the model says
+  bool thought_closed = false;         // thought_end has been forced: once is enough
   std::size_t fed = 0;                 // how many of them the cache holds
   std::optional<SequenceId> sequence;  // while active
   bool started = false;                // has been active before
@@ -115,6 +118,8 @@ class Scheduler {
   /// Runs the batch, making room as needed; false if there is nothing left to run.
   bool run(Batch& batch, std::vector<Share>& shares, Logits& logits);
   void take_token(Job& job, std::span<const float> logits);
+  /// The model's choice, or what a thought that is too long ends with. Throws as Sampler::sample().
+  SampledToken next_token(Job& job, std::span<const float> logits);
   void emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token);
   /// Makes room in the cache by one step; false if nothing is left to give up.
   bool make_room();

@@ -118,7 +118,8 @@ class ChatCompletion final : public OpenAiCompletion {
                  AnswerObserver observer)
       : OpenAiCompletion(model, asked, "chatcmpl-", std::move(observer)), parts_(asked.choices) {
     ChatPrompt prompt = chat_prompt(model, asked);
-    add_request(prompt.tokens, prompt.reasoning, asked.continues, cache_scope);
+    add_request(prompt.tokens, prompt.reasoning, asked.continues, cache_scope,
+                asked.max_thinking_tokens);
   }
 
  private:

@@ -14,7 +14,8 @@ std::string new_id(const char* prefix) {
 
 void Completion::add_request(const std::vector<TokenId>& prompt,
                              const std::optional<ReasoningSetup>& reasoning, bool continues_text,
-                             std::uint64_t cache_scope) {
+                             std::uint64_t cache_scope,
+                             std::optional<std::size_t> max_thinking_tokens) {
   prompt_tokens_ += prompt.size();
   const std::span<const TokenId> end_tokens = model_.engine->tokenizer().end_of_generation();
   for (std::size_t n = 0; n < asked_.choices; ++n) {
@@ -26,6 +27,7 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
     request.stop_tokens.assign(end_tokens.begin(), end_tokens.end());
     request.max_tokens = asked_.max_tokens;
     request.reasoning = reasoning;
+    request.max_thinking_tokens = max_thinking_tokens;
     request.continues_text = continues_text;
     request.cache_scope = cache_scope;
     requests_.push_back(std::move(request));

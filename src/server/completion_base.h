@@ -44,7 +44,7 @@ class Completion : public Generation {
   /// asked.choices answers to one prompt.
   void add_request(const std::vector<TokenId>& prompt,
                    const std::optional<ReasoningSetup>& reasoning, bool continues_text,
-                   std::uint64_t cache_scope);
+                   std::uint64_t cache_scope, std::optional<std::size_t> max_thinking_tokens = {});
 
   // What the API's form of it is. Streamed: the bytes to send.
   virtual std::string stream_delta(std::size_t choice, const Delta& delta) = 0;

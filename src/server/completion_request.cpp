@@ -234,10 +234,15 @@ ChatRequest read_chat_request(const Json& json, const ServedModel& model,
   read_shared(body, model, request);
   request.messages = read_messages(body, rules, request.continues);
   request.think = read_thinking(body);
+  if (const auto most = body.integer("max_thinking_tokens", 0, std::int64_t{1} << 40)) {
+    if (model.chat != nullptr && !model.chat->has_reasoning()) {
+      refuse("max_thinking_tokens", fmt::format("{} does not mark its thinking", model.name));
+    }
+    request.max_thinking_tokens = static_cast<std::size_t>(*most);
+  }
   read_response_format(body);
-  refuse_unsupported(
-      body, {"tools", "functions", "audio", "prediction", "chat_template", "chat_template_kwargs",
-             "grammar", "guided_json", "max_thinking_tokens", "self_consistency"});
+  refuse_unsupported(body, {"tools", "functions", "audio", "prediction", "chat_template",
+                            "chat_template_kwargs", "grammar", "guided_json", "self_consistency"});
   const bool logprobs = body.boolean("logprobs").value_or(false);
   const auto top = body.integer("top_logprobs", 0, kMostLogprobs);
   if (top && !logprobs) throw ApiError(400, "top_logprobs wants logprobs: true", "top_logprobs");

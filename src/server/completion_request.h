@@ -31,7 +31,8 @@ struct CompletionRequest {
 struct ChatRequest : CompletionRequest {
   Json messages;              // as the template wants them: text contents, no old thoughts
   std::optional<bool> think;  // thinking.type, reasoning_effort
-  bool continues = false;     // the last message, an assistant's, is to be gone on with
+  std::optional<std::size_t> max_thinking_tokens;
+  bool continues = false;  // the last message, an assistant's, is to be gone on with
 };
 
 struct TextRequest : CompletionRequest {

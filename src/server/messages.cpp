@@ -58,7 +58,8 @@ class MessagesCompletion final : public Completion {
                      AnswerObserver observer)
       : Completion(model, asked, std::move(observer)), id_(new_id("msg_")) {
     const ChatPrompt prompt = chat_prompt(model, asked);
-    add_request(prompt.tokens, prompt.reasoning, asked.continues, cache_scope);
+    add_request(prompt.tokens, prompt.reasoning, asked.continues, cache_scope,
+                asked.max_thinking_tokens);
   }
 
  private:
@@ -156,6 +157,9 @@ ChatRequest read_messages_request(const Json& json, const ServedModel& model) {
   if (const auto thinking = body.object("thinking")) {
     const std::string type = thinking->text("type").value_or("");
     chat["thinking"] = {{"type", type == "adaptive" ? "enabled" : type}};
+    const auto budget = thinking->integer("budget_tokens", 1, std::int64_t{1} << 40);
+    const bool thinks = model.chat != nullptr && model.chat->has_reasoning();
+    if (budget && thinks) chat["max_thinking_tokens"] = *budget;
   }
   Json messages = Json::array();
   if (body.find("system") != nullptr) {

@@ -189,6 +189,52 @@ TEST_F(SchedulerTest, TellsThinkingFromAnswerAndCountsIt) {
   EXPECT_EQ(reader.end->usage.reasoning_tokens, 4U);
 }
 
+TEST_F(SchedulerTest, AThoughtThatIsTooLongIsClosed) {
+  // It would think for ever; what follows a line break is the answer.
+  const TokenId line_break = ids("\n")[0];
+  const auto endless = [line_break](TokenId last, std::size_t position) {
+    if (last == line_break) return ids("x")[0];
+    if (last == ids("x")[0] || last == ids("y")[0] || last == ids("z")[0]) {
+      return alphabet(last, position);
+    }
+    return ids("a")[0];
+  };
+  for (const std::size_t budget : {std::size_t{0}, std::size_t{1}, std::size_t{5}}) {
+    start({}, endless);
+    Reader reader;
+    Request request = greedy("A<think>", 100);
+    request.reasoning = ReasoningSetup{{kThink, kEndThink}, true};
+    request.max_thinking_tokens = budget;
+    add(std::move(request), reader);
+    run_to_end();
+    // White space right behind the opening belongs to nothing.
+    EXPECT_EQ(reader.reasoning, budget == 0 ? "" : std::string(budget, 'a') + "\n") << budget;
+    EXPECT_EQ(reader.answer, "xyz");
+    ASSERT_TRUE(reader.end);
+    EXPECT_EQ(reader.end->reason, FinishReason::Stop);
+    EXPECT_LE(reader.end->usage.reasoning_tokens, budget + 2);
+    EXPECT_EQ(reader.tokens.size(), budget + 8);  // and the four of the end, xyz, the stop token
+  }
+}
+
+TEST_F(SchedulerTest, AThoughtWithinItsBudgetIsLeftAlone) {
+  const auto thinks_twice = [](TokenId last, std::size_t position) {
+    if (last == kThink) return ids("a")[0];
+    if (last == ids("b")[0]) return kEndThink;
+    if (last == kEndThink) return ids("y")[0];
+    return alphabet(last, position);
+  };
+  start({}, thinks_twice);
+  Reader reader;
+  Request request = greedy("A<think>", 100);
+  request.reasoning = ReasoningSetup{{kThink, kEndThink}, true};
+  request.max_thinking_tokens = 50;
+  add(std::move(request), reader);
+  run_to_end();
+  EXPECT_EQ(reader.reasoning, "ab");
+  EXPECT_EQ(reader.answer, "yz");
+}
+
 TEST_F(SchedulerTest, LongPromptsAreReadInChunksWhileAnswersFlow) {
   SchedulerOptions options;
   options.prompt_chunk = 8;

@@ -103,6 +103,19 @@ TEST(Chat, ThinkingIsToldFromTheAnswer) {
   EXPECT_EQ(content, "yz");
 }
 
+TEST(Chat, ABudgetEndsTheThought) {
+  const auto script = [](TokenId last, std::size_t position) {
+    if (last == ids("\n")[0]) return ids("y")[0];
+    return last == ids("y")[0] || last == ids("z")[0] ? alphabet(last, position) : ids("a")[0];
+  };
+  TestServer server({}, {}, {}, script);
+  const Json json =
+      server.chat({{"thinking", {{"type", "enabled"}}}, {"max_thinking_tokens", 3}}).json();
+  EXPECT_EQ(json.at("choices")[0].at("message").at("reasoning_content"), "aaa\n");
+  EXPECT_EQ(json.at("choices")[0].at("message").at("content"), "yz");
+  EXPECT_EQ(server.chat({{"max_thinking_tokens", -1}}).status, 400);
+}
+
 TEST(Chat, SettingsReachTheSampler) {
   TestServer server;
   EXPECT_EQ(server.chat({{"max_tokens", 2}}).json().at("choices")[0].at("message").at("content"),
