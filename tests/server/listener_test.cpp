@@ -259,6 +259,21 @@ TEST(Clients, OneThatLeavesFreesItsPlace) {
   }
 }
 
+TEST(Clients, AReaderThatStopsIsDropped) {
+  server::ListenerOptions options;
+  options.write_timeout = milliseconds(300);
+  TestServer server(options, {}, {}, endless);
+  Client client(server.port());
+  // Some 30 MB of answer, more than the sockets hold between them.
+  client.send(post("/v1/chat/completions",
+                   R"({"messages": [{"role": "user", "content": "x"}], "stream": true, "n": 16,
+                       "logprobs": true, "top_logprobs": 20})"));
+  EXPECT_TRUE(soon([&] { return server.api().metrics().dropped_readers == 1; }));
+  EXPECT_TRUE(soon([&] { return server.stats().active == 0; }));
+  EXPECT_TRUE(soon([&] { return server.api().metrics().connections == 0; }));
+  EXPECT_EQ(server.ask(get("/health")).status, 200);
+}
+
 TEST(Clients, TooManyWaitingAreTurnedAway) {
   server::ApiOptions api;
   api.max_waiting = 0;
