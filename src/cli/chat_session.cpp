@@ -1,10 +1,8 @@
 #include "cli/chat_session.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <chrono>
-#include <ctime>
 #include <random>
 #include <utility>
 #include <variant>
@@ -181,13 +179,6 @@ void ChatSession::load(const std::filesystem::path& path) {
   if (json.contains("settings")) settings.from_json(json["settings"]);
   messages_ = *messages;
   last_reasoning_.clear();
-}
-
-std::string local_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::localtime_r(&now, &parts);
-  return fmt::format("{:%Y-%m-%d %H:%M:%S}", parts);
 }
 
 bool fills_context(const Usage& usage, const Engine& engine) {

@@ -61,9 +61,6 @@ class ChatSession {
   std::string last_reasoning_;
 };
 
-/// "2026-11-21 19:24:05": ChatOptions::now of a conversation that happens now.
-std::string local_time();
-
 /// Whether the prompt and its answer took all of the context.
 bool fills_context(const Usage& usage, const Engine& engine);
 

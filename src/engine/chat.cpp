@@ -1,5 +1,8 @@
 #include "engine/chat.h"
 
+#include <fmt/chrono.h>
+
+#include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -167,6 +170,13 @@ std::vector<TokenId> ChatFormat::encode(const std::string& text,
   }
   append(tokens, tokenizer_.encode(std::string_view(text).substr(at), control));
   return tokens;
+}
+
+std::string local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}", parts);
 }
 
 }  // namespace fathom

@@ -26,6 +26,9 @@ struct ChatOptions {
   bool add_generation_prompt = true;
 };
 
+/// "2026-11-21 19:24:05": ChatOptions::now of a conversation that happens now.
+std::string local_time();
+
 struct ChatPrompt {
   std::string text;
   std::vector<TokenId> tokens;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <ctime>
 #include <utility>
 #include <vector>
 
@@ -17,15 +16,6 @@ std::int64_t unix_time() {
   return std::chrono::duration_cast<std::chrono::seconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-std::string local_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::localtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
-  return text;
 }
 
 const char* finish_word(FinishReason reason) {
@@ -64,6 +54,8 @@ class OpenAiCompletion : public Completion {
         id_(new_id(id_prefix)),
         created_(unix_time()) {}
 
+  HttpResponse refusal(const ApiError& error) const final { return error.response(); }
+
  protected:
   std::string stream_error(const ApiError& error) final {
     return "data: " + error.response().body + "\n\n";
@@ -86,8 +78,6 @@ class OpenAiCompletion : public Completion {
     body["usage"] = usage_json(usage());
     return body;
   }
-  HttpResponse error_response(const ApiError& error) final { return error.response(); }
-
   std::string chunk(Json choice) const {
     Json json = envelope(stream_object());
     json["choices"] = Json::array({std::move(choice)});

@@ -66,7 +66,7 @@ std::string Completion::take(std::size_t choice, Event event) {
 
 HttpResponse Completion::result() {
   for (const Finished& end : ends_) {
-    if (end.reason == FinishReason::Failed) return error_response(to_api_error(*end.error));
+    if (end.reason == FinishReason::Failed) return refusal(to_api_error(*end.error));
   }
   HttpResponse response;
   response.body = dump(body());

@@ -55,7 +55,6 @@ class Completion : public Generation {
   // Whole: a delta is gathered, then the body made of it.
   virtual void keep(std::size_t choice, const Delta& delta) = 0;
   virtual Json body() = 0;
-  virtual HttpResponse error_response(const ApiError& error) = 0;
 
   std::string_view piece(TokenId id) const { return model_.engine->tokenizer().piece(id); }
   bool wants_logprobs() const { return asked_.sampling.logprobs.has_value(); }

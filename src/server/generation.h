@@ -9,6 +9,7 @@
 #include <string>
 
 #include "engine/request.h"
+#include "server/api_error.h"
 #include "server/http.h"
 
 namespace fathom::server {
@@ -26,6 +27,8 @@ class Generation {
 
   /// Hands the requests to the engine. Throws ApiError if it refuses them: nothing runs then.
   virtual void start(Sink sink) = 0;
+  /// The answer to a client whose request start() threw for, in its API's form.
+  virtual HttpResponse refusal(const ApiError& error) const = 0;
   /// Whether what take() returns is sent as server-sent events, after status 200.
   virtual bool streams() const = 0;
   /// Takes an event in; what is to be sent now, if it streams.

@@ -278,7 +278,7 @@ struct Listener::Impl {
       generation->start(
           [inbox](std::size_t choice, Event event) { inbox->put(choice, std::move(event)); });
     } catch (const ApiError& error) {
-      refused = error.response();
+      refused = generation->refusal(error);
     }
     if (refused) co_return co_await write(connection, *refused, request, version, keep_alive);
     asio::co_spawn(io, watch(connection, inbox), asio::detached);

@@ -62,6 +62,10 @@ class MessagesCompletion final : public Completion {
                 asked.max_thinking_tokens);
   }
 
+  HttpResponse refusal(const ApiError& error) const override {
+    return error.response(ErrorForm::Anthropic);
+  }
+
  private:
   Json message(Json content, Json reason, Json sequence, Json usage) const {
     return {{"id", id_},
@@ -130,10 +134,6 @@ class MessagesCompletion final : public Completion {
     const Finished& end = ends()[0];
     return message(std::move(content), stop_reason(end), stop_sequence(end), usage_json(usage()));
   }
-  HttpResponse error_response(const ApiError& error) override {
-    return error.response(ErrorForm::Anthropic);
-  }
-
   std::string id_;
   std::string thinking_, text_;  // whole
   bool begun_ = false;           // streamed, as the rest

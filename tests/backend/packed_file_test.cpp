@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <xxhash.h>
 
 #include <cstring>
@@ -13,6 +12,7 @@
 
 #include "backend/cpu/pack.h"
 #include "base/error.h"
+#include "formats/test_files.h"
 
 namespace fathom::cpu {
 namespace {
@@ -22,13 +22,6 @@ using ::testing::HasSubstr;
 
 class PackedFileTest : public ::testing::Test {
  protected:
-  PackedFileTest() {
-    std::string name = (fs::temp_directory_path() / "fathom-packed-XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-    path_ = folder_ / "m.packed";
-  }
-  ~PackedFileTest() override { fs::remove_all(folder_); }
-
   /// A file with 8 KiB of matrices, this index, and a footer that vouches for it.
   void write_index(const std::string& index) const {
     std::string file(8192, '\1');
@@ -62,7 +55,9 @@ class PackedFileTest : public ::testing::Test {
     }
   }
 
-  fs::path folder_, path_;
+  const testing::ScratchFolder scratch_;
+  const fs::path folder_ = scratch_.path();
+  const fs::path path_ = folder_ / "m.packed";
   ThreadPool pool_{2};
 };
 

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <chrono>
 #include <cstring>
@@ -16,6 +15,8 @@
 #include "base/error.h"
 #include "base/numa.h"
 #include "formats/random_model.h"
+#include "formats/test_files.h"
+#include "formats/tiny_shape.h"
 #include "model/golden_models.h"
 
 namespace fathom {
@@ -25,27 +26,11 @@ namespace fs = std::filesystem;
 using namespace test;  // NOLINT
 using ::testing::HasSubstr;
 
-/// Latent attention, a dense layer and one of experts; rows that Q4_K's blocks divide.
-constexpr ModelShape kTiny{"tiny", "two latent layers, one of 4 experts", "deepseek-v3", R"({
-  "model_type": "deepseek_v3", "hidden_size": 256, "num_hidden_layers": 2,
-  "num_attention_heads": 2, "num_key_value_heads": 2, "kv_lora_rank": 256, "q_lora_rank": 256,
-  "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 128, "intermediate_size": 512,
-  "moe_intermediate_size": 256, "n_routed_experts": 4, "n_shared_experts": 1,
-  "num_experts_per_tok": 2, "first_k_dense_replace": 1, "moe_layer_freq": 1,
-  "norm_topk_prob": true, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "n_group": 2,
-  "topk_group": 1, "routed_scaling_factor": 2.5, "vocab_size": 300,
-  "max_position_embeddings": 512, "rope_theta": 10000, "rms_norm_eps": 1e-06})"};
+using testing::kTiny;
 
 class Kept : public ::testing::Test {
  protected:
-  Kept() {
-    std::string name = (fs::temp_directory_path() / "fathom-kept-XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-    model_ = folder_ / "tiny.gguf";
-    packed_ = packed_path(model_);
-    make("Q4_K_M", false);
-  }
-  ~Kept() override { fs::remove_all(folder_); }
+  Kept() { make("Q4_K_M", false); }
 
   void make(const char* type, bool split_kv_b, std::uint64_t seed = 1) {
     RandomModelOptions options;
@@ -90,7 +75,10 @@ class Kept : public ::testing::Test {
     std::ofstream(packed_, std::ios::binary | std::ios::trunc) << text;
   }
 
-  fs::path folder_, model_, packed_;
+  const testing::ScratchFolder scratch_;
+  const fs::path folder_ = scratch_.path();
+  const fs::path model_ = folder_ / "tiny.gguf";
+  const fs::path packed_ = packed_path(model_);
 };
 
 TEST_F(Kept, GivesTheSameBitsAsPacking) {

@@ -150,6 +150,8 @@ TEST(Messages, ErrorsHaveTheirOwnForm) {
   refused({{"messages",
             Json::array({{{"role", "user"}, {"content", Json::array({{{"type", "image"}}})}}})}},
           "invalid_request_error", "image");
+  refused({{"messages", Json::array({{{"role", "user"}, {"content", std::string(2000, 'A')}}})}},
+          "invalid_request_error", "context");  // by the engine, not by the reader
   refused({{"tools", Json::array({{{"name", "f"}}})}}, "invalid_request_error", "tools");
 }
 
