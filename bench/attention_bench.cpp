@@ -12,6 +12,7 @@
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/limits.h"
+#include "backend/cpu/weight_memory.h"
 
 namespace fathom::cpu {
 namespace {
@@ -34,7 +35,7 @@ double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC
 Limits measure() {
   const CpuLevel level = selected_cpu_level();
   const CpuLevel vectors = attention_level(level);
-  const LimitProbes& probe = vectors == CpuLevel::Avx512 ? kProbesAvx512
+  const LimitProbes& probe = vectors >= CpuLevel::Avx512 ? kProbesAvx512
                              : vectors == CpuLevel::Avx2 ? kProbesAvx2
                                                          : kProbesScalar;
   static const std::vector<std::byte> memory(std::size_t{128} << 20, std::byte{1});
@@ -65,6 +66,12 @@ AttentionShape latent(std::size_t heads, DType dtype = DType::BF16) {
   return {{1, 1, 512 + 64, 0, dtype}, heads, 512, 0.1F};
 }
 
+/// As at --precision fast, where something multiplies BF16; else the same as without.
+AttentionShape rounded(AttentionShape shape) {
+  shape.rounded = true;
+  return shape;
+}
+
 /// Caches of enough layers that no last cache holds them when their turn comes again, as in a
 /// model.
 constexpr std::size_t kCacheBytes = std::size_t{192} << 20;
@@ -75,13 +82,12 @@ void attend(benchmark::State& state, const AttentionShape& shape, std::size_t fi
   const std::size_t pages = (context + kPageTokens - 1) / kPageTokens;
   const std::size_t layer_bytes = pages * shape.kv.layer_bytes();
   const std::size_t layers = std::max<std::size_t>(1, cache_bytes / layer_bytes);
-  // 0x3C3C is a small number in BF16 and F16.
-  const std::vector<std::byte> cache(layers * layer_bytes + 64, std::byte{0x3C});
-  const auto address = reinterpret_cast<std::uintptr_t>(cache.data());
-  const std::byte* aligned = cache.data() + (64 - address % 64) % 64;
+  // In huge pages, as a model's cache is (page_memory.h).
+  const WeightBuffer cache(layers * layer_bytes);
+  std::memset(cache.data(), 0x3C, cache.size());  // 0x3C3C is a small number in BF16 and F16
   std::vector<const std::byte*> pointers;
   for (std::size_t p = 0; p < layers * pages; ++p) {
-    pointers.push_back(aligned + p * shape.kv.layer_bytes());
+    pointers.push_back(cache.data() + p * shape.kv.layer_bytes());
   }
   const std::vector<float> q(tokens * shape.heads * shape.kv.k_dim, 0.01F);
   std::vector<float> out(tokens * shape.heads * shape.v_dim);
@@ -118,6 +124,10 @@ void register_all() {
       {"grouped_12_2_128", grouped(12, 2, 128)},
       {"latent_16", latent(16)},
       {"latent_128", latent(128)},
+      {"grouped_9_3_64_rounded", rounded(grouped(9, 3, 64))},
+      {"grouped_12_2_128_rounded", rounded(grouped(12, 2, 128))},
+      {"latent_16_rounded", rounded(latent(16))},
+      {"latent_128_rounded", rounded(latent(128))},
       {"grouped_12_2_128_f16", grouped(12, 2, 128, DType::F16)},
       {"grouped_12_2_128_q8", grouped(12, 2, 128, DType::Q8_0)},
       {"latent_16_f16", latent(16, DType::F16)},
@@ -132,7 +142,7 @@ void register_all() {
           ->Unit(benchmark::kMillisecond);
     };
     add(511, 1, 0, "/in_cache");
-    for (std::size_t depth : {511UL, 4095UL}) add(depth, 1, kCacheBytes, "/in_memory");
+    for (std::size_t depth : {511UL, 4095UL, 16383UL}) add(depth, 1, kCacheBytes, "/in_memory");
     for (std::size_t first : {0UL, 1536UL}) add(first, 512, 0, "");
   }
 }

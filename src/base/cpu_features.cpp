@@ -55,6 +55,8 @@ const char* to_string(CpuLevel level) {
       return "avx2-vnni";
     case CpuLevel::Avx512:
       return "avx512";
+    case CpuLevel::Avx512Bf16:
+      return "avx512-bf16";
     case CpuLevel::Amx:
       return "amx";
     case CpuLevel::TileTwin:
@@ -80,6 +82,8 @@ bool cpu_runs(CpuLevel level) {
       return features.avx_vnni;
     case CpuLevel::Avx512:
       return features.avx512;
+    case CpuLevel::Avx512Bf16:
+      return features.avx512_bf16;
     case CpuLevel::Amx:
       return features.amx_int8 && features.amx_bf16 && features.avx512_bf16;
   }
@@ -99,7 +103,8 @@ CpuLevel parse_cpu_level(std::string_view name) {
     if (name == to_string(level)) return level;
   }
   fail(ErrorCode::InvalidArgument,
-       "FATHOM_CPU is '{}', expected scalar, avx2, avx2-vnni, avx512, amx or amx-twin", name);
+       "FATHOM_CPU is '{}', expected scalar, avx2, avx2-vnni, avx512, avx512-bf16, amx or amx-twin",
+       name);
 }
 
 CpuLevel selected_cpu_level() {

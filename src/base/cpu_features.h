@@ -16,11 +16,12 @@ struct CpuFeatures {
 
 /// The families of kernels, by rising speed. TileTwin is none that anybody wants to run: the
 /// kernels of Amx over a tile unit in plain C++ (tile_unit.h), by which every machine tests them.
-enum class CpuLevel { Scalar, Avx2, Avx2Vnni, Avx512, Amx, TileTwin };
-inline constexpr CpuLevel kCpuLevels[] = {CpuLevel::Scalar, CpuLevel::Avx2, CpuLevel::Avx2Vnni,
-                                          CpuLevel::Avx512, CpuLevel::Amx,  CpuLevel::TileTwin};
+enum class CpuLevel { Scalar, Avx2, Avx2Vnni, Avx512, Avx512Bf16, Amx, TileTwin };
+inline constexpr CpuLevel kCpuLevels[] = {
+    CpuLevel::Scalar,     CpuLevel::Avx2, CpuLevel::Avx2Vnni, CpuLevel::Avx512,
+    CpuLevel::Avx512Bf16, CpuLevel::Amx,  CpuLevel::TileTwin};
 
-/// "scalar", "avx2", "avx2-vnni", "avx512", "amx" or "amx-twin".
+/// "scalar", "avx2", "avx2-vnni", "avx512", "avx512-bf16", "amx" or "amx-twin".
 const char* to_string(CpuLevel level);
 
 /// Detected once. Asks the Linux kernel for AMX tile permission before it reports AMX.

@@ -91,7 +91,7 @@ line.
 When set and not empty, nothing is coloured.
 .TP
 .B FATHOM_CPU
-Forces the kernels of one instruction set: scalar, avx2, avx2\-vnni, avx512 or amx.
+Forces the kernels of one instruction set: scalar, avx2, avx2\-vnni, avx512, avx512\-bf16 or amx.
 )";
   return page;
 }

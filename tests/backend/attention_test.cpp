@@ -237,7 +237,8 @@ TEST(Attention, RoundedToBf16ItIsWithinTheBoundsOfRounding) {
   }
 }
 
-TEST(Attention, RoundedToBf16TileLevelsThreadsAndChunkingAgreeBitForBit) {
+/// Tiles all share an order of sums; vectors of pairs have one of their own.
+TEST(Attention, RoundedToBf16ThreadsChunkingAndTileLevelsAgreeBitForBit) {
   ThreadPool one(1);
   ThreadPool three(3);
   const std::size_t context = 600;
@@ -245,9 +246,10 @@ TEST(Attention, RoundedToBf16TileLevelsThreadsAndChunkingAgreeBitForBit) {
     const Cache cache(shape, context, 13);
     const std::size_t row = shape.heads * shape.kv.k_dim;
     const auto q = random_floats(context * row, 14);
-    const auto all = attend(one, CpuLevel::TileTwin, shape, cache, 0, context, q);
     for (CpuLevel level : levels()) {
       if (attention_table(level).rounded.multiply == nullptr) continue;
+      const CpuLevel reference = level == CpuLevel::Amx ? CpuLevel::TileTwin : level;
+      const auto all = attend(one, reference, shape, cache, 0, context, q);
       for (auto [first, tokens] :
            {std::pair{599UL, 1UL}, {250UL, 17UL}, {0UL, 65UL}, {3UL, 400UL}}) {
         for (ThreadPool* pool : {&one, &three}) {
@@ -259,6 +261,77 @@ TEST(Attention, RoundedToBf16TileLevelsThreadsAndChunkingAgreeBitForBit) {
               out.begin(), out.end(),
               all.begin() + static_cast<std::ptrdiff_t>(first * shape.heads * shape.v_dim)))
               << to_string(level) << " k_dim " << shape.kv.k_dim << " first " << first;
+        }
+      }
+    }
+  }
+}
+
+/// sum + a * b of both BF16 of a word, in doubles, and of their sizes.
+struct PairSum {
+  double sum = 0;
+  double size = 0;
+  void add(const std::uint16_t* a, const std::uint16_t* b) {
+    for (int i = 0; i < 2; ++i) {
+      const double product = double{bf16_to_f32(a[i])} * bf16_to_f32(b[i]);
+      sum += product;
+      size += std::abs(product);
+    }
+  }
+};
+
+TEST(Attention, ProductsOfPairsEqualTheScalarTwinAtAllTails) {
+  for (CpuLevel level : levels()) {
+    const RoundedKernels& kernels = attention_table(level).rounded;
+    if (kernels.multiply == nullptr) continue;
+    for (std::size_t steps : {1UL, 2UL, 15UL, 16UL, 33UL}) {
+      for (std::size_t groups = 1; groups <= 9; ++groups) {
+        for (std::size_t rows = 1; rows <= 34; ++rows) {
+          const std::size_t row_bytes = groups * 64;
+          const std::size_t x_row = (2 * steps + 31) / 32 * 32;
+          const std::size_t padded_rows = (rows + 15) / 16 * 16;
+          std::vector<std::uint16_t> x(padded_rows * x_row, 0);
+          std::vector<std::uint16_t> panel(steps * groups * 32);
+          const auto numbers = random_floats(rows * 2 * steps + panel.size(), 20);
+          for (std::size_t i = 0; i < rows * 2 * steps; ++i) {
+            x[i / (2 * steps) * x_row + i % (2 * steps)] = f32_to_bf16(numbers[i]);
+          }
+          for (std::size_t i = 0; i < panel.size(); ++i) {
+            panel[i] = f32_to_bf16(numbers[rows * 2 * steps + i]);
+          }
+          GuardedBytes guarded(panel.size() * 2);
+          std::memcpy(guarded.data(), panel.data(), guarded.size());
+          std::vector<float> sums(rows * groups * 16, 0.5F);
+          RoundedProduct product;
+          product.panel = guarded.data();
+          product.panel_step = row_bytes;
+          product.panel_group = 64;
+          product.steps = steps;
+          product.groups = groups;
+          product.x = x.data();
+          product.x_row = x_row;
+          product.rows = rows;
+          product.sums = sums.data();
+          product.sums_row = groups * 16;
+          product.add = rows % 2 == 1;
+          product.fetch = guarded.data();
+          product.fetch_bytes = guarded.size();
+          kernels.open();
+          kernels.multiply(product);
+          kernels.close();
+          for (std::size_t i = 0; i < sums.size(); ++i) {
+            PairSum expected;
+            if (product.add) expected.sum = expected.size = 0.5;
+            const std::size_t lane = i % (groups * 16);
+            for (std::size_t k = 0; k < steps; ++k) {
+              expected.add(&x[i / (groups * 16) * x_row + 2 * k],
+                           &panel[(k * groups * 16 + lane) * 2]);
+            }
+            ASSERT_NEAR(sums[i], expected.sum,
+                        expected.size * static_cast<double>(2 * steps + 2) * 0x1p-24)
+                << to_string(level) << " steps " << steps << " groups " << groups << " rows "
+                << rows << " at " << i;
+          }
         }
       }
     }

@@ -309,7 +309,7 @@ TEST(Matmul, RunsTheForcedInstructionSet) {
   const RandomMatrix weight(DType::Q4_K, 16, 256, 16);
   for (CpuLevel level : levels()) {
     const PackedMatrix packed = PackedMatrix::pack(weight.view, Precision::Int8, level, pool);
-    EXPECT_STREQ(packed.kernel_name(), to_string(level));
+    EXPECT_STREQ(packed.kernel_name(), to_string(matmul_level(level)));
   }
 }
 

@@ -82,6 +82,8 @@ const AttentionTable& attention_table(CpuLevel level) {
       return kAttentionAvx2;
     case CpuLevel::Avx512:
       return kAttentionAvx512;
+    case CpuLevel::Avx512Bf16:
+      return kAttentionAvx512Bf16;
     case CpuLevel::Amx:
       return kAttentionAmx;
     case CpuLevel::TileTwin:

@@ -5,8 +5,8 @@
 // queries are turned, once a block: lanes are sixteen queries (heads, mostly), times an element of
 // a key. The weighted sum is the same for both: lanes are elements of a value, times a weight.
 //
-// Where BF16 is good enough for queries and weights too, tiles multiply all of this, and the cache
-// as it lies: only latent entries, as keys, have their pairs taken apart first.
+// Where BF16 is good enough for queries and weights too, units for BF16 multiply all of this, and
+// the cache as it lies: only latent entries, as keys, have their pairs taken apart first.
 //
 // With few queries, kernels read the cache's pairs of BF16 or F16 as they lie. With many, pairs
 // become F32 once for all of them, a corner at a time that stays in the first cache; Q8_0 always
@@ -18,11 +18,10 @@
 namespace fathom::cpu {
 namespace {
 
-constexpr std::size_t kDirectQueries = 12;   // above this, unpacking first is cheaper
-constexpr std::size_t kTileQueries = 6;      // what a kernel takes at once: masks are cut this fine
-constexpr std::size_t kChunk = 64;           // elements of keys or values that are unpacked at once
-constexpr std::size_t kRoundedQueries = 32;  // the same for tiles
-constexpr std::size_t kEntryChunk = 192;     // elements of latent entries taken apart at once
+constexpr std::size_t kDirectQueries = 12;  // above this, unpacking first is cheaper
+constexpr std::size_t kTileQueries = 6;     // what a kernel takes at once: masks are cut this fine
+constexpr std::size_t kChunk = 64;          // elements of keys or values that are unpacked at once
+constexpr std::size_t kEntryChunk = 192;    // elements of latent entries taken apart at once
 constexpr float kLog2E = 1.44269504F;
 
 /// One part of one block's context.
@@ -220,23 +219,17 @@ void add_values(const Part& part, std::size_t p, float* values) {
   }
 }
 
-// ---- on tiles -----------------------------------------------------------------------------------
+// ---- in BF16 ------------------------------------------------------------------------------------
 
 std::size_t up_to(std::size_t x, std::size_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
 }
 
-/// Pages lie anywhere: the machine's own prefetching stops at the end of each.
-void fetch(const std::byte* next, std::size_t bytes) {
-  if (next == nullptr) return;
-  for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(next + at, 0, 2);
-}
-
 void score_grouped_rounded(const Part& part, std::size_t p) {
   const KvLayout& kv = part.shape.kv;
-  fetch(part.after_keys(p), kPageTokens * kv.stored_k_dim() * 2);
   RoundedProduct product;
   product.panel = part.keys_of(p);
+  product.fetch = part.after_keys(p);
   product.panel_step = kLaneKeys * 4;
   product.steps = kv.stored_k_dim() / 2;
   product.panel_group = product.steps * product.panel_step;
@@ -245,12 +238,14 @@ void score_grouped_rounded(const Part& part, std::size_t p) {
   part.by_tiles(
       [&](std::size_t q, std::size_t rows, std::size_t limit) {
         product.groups = (Part::of_page(limit, p) + kLaneKeys - 1) / kLaneKeys;
+        product.fetch_bytes =
+            q == 0 && product.fetch != nullptr ? kPageTokens * kv.stored_k_dim() * 2 : 0;
         product.x = part.queries.brains + q * part.queries.stride;
         product.rows = rows;
         product.sums = part.scratch.scores + q * part.score_row + p * kPageTokens;
         part.kernels.rounded.multiply(product);
       },
-      kRoundedQueries);
+      part.kernels.rounded.queries);
 }
 
 void score_latent_rounded(const Part& part, std::size_t p) {
@@ -267,10 +262,11 @@ void score_latent_rounded(const Part& part, std::size_t p) {
   product.sums_row = part.score_step;
   for (std::size_t k = 0; k < kv.k_dim; k += kEntryChunk) {
     const std::size_t width = std::min(kEntryChunk, kv.k_dim - k);
-    const std::byte* next = part.after_keys(p);
     part.kernels.rounded.split_entries(part.keys_of(p) + 4 * k, 4 * kv.k_dim, (keys + 1) / 2, width,
-                                       part.scratch.entries, kEntryChunk,
-                                       next == nullptr ? nullptr : next + 4 * k);
+                                       part.scratch.entries, kEntryChunk);
+    const std::byte* next = part.after_values(p);
+    product.fetch = next + kPageTokens * 2 * k;
+    product.fetch_bytes = next == nullptr ? 0 : kPageTokens * 2 * width;
     product.panel = reinterpret_cast<const std::byte*>(part.queries.brains) + 32 * k;
     product.steps = up_to(width, 32) / 2;
     product.add = k > 0;
@@ -281,9 +277,9 @@ void score_latent_rounded(const Part& part, std::size_t p) {
 void add_values_rounded(const Part& part, std::size_t p, float* values) {
   const KvLayout& kv = part.shape.kv;
   const std::size_t dim = kv.latent() ? kv.k_dim : kv.v_dim;
-  if (!kv.latent()) fetch(part.after_values(p), kPageTokens * dim * 2);
   RoundedProduct product;
   product.panel = part.values_of(p);
+  product.fetch = kv.latent() ? nullptr : part.after_values(p);
   product.panel_step = 4 * dim;
   product.panel_group = 64;
   product.groups = part.shape.v_dim / 16;
@@ -294,12 +290,13 @@ void add_values_rounded(const Part& part, std::size_t p, float* values) {
       [&](std::size_t q, std::size_t rows, std::size_t limit) {
         product.steps = (Part::of_page(limit, p) + 1) / 2;
         if (product.steps == 0 && product.add) return;
+        product.fetch_bytes = q == 0 && product.fetch != nullptr ? kPageTokens * dim * 2 : 0;
         product.x = part.scratch.weights + q * kWeightRow + p * kPageTokens;
         product.rows = rows;
         product.sums = values + q * product.sums_row;
         part.kernels.rounded.multiply(product);
       },
-      kRoundedQueries);
+      part.kernels.rounded.queries);
 }
 
 void attend_rounded(const Part& part, float factor, const AttentionState& state) {

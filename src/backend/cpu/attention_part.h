@@ -57,7 +57,7 @@ struct AttentionQueries {
   /// pairs as RoundedKernels::round_panel() makes them.
   const std::uint16_t* brains = nullptr;
 };
-/// Whether queries and weights are rounded to BF16 for tiles.
+/// Whether queries and weights are rounded to BF16.
 bool rounded(const AttentionTable& kernels, const AttentionShape& shape);
 AttentionQueries gather(const AttentionTable& kernels, Arena& arena, const AttentionShape& shape,
                         const AttentionBlock& block);

@@ -34,7 +34,7 @@ struct PanelProduct {
   bool add = false;
 };
 
-/// The same with x rounded to BF16 and a panel of pairs, on a tile unit (tile_attention.h): x has
+/// The same with x rounded to BF16 and a panel of pairs (tile_attention.h, pair_attention.h): x has
 /// 2 * steps elements a row, then zeros up to a multiple of 32, and rows up to a multiple of 16
 /// that may be read.
 struct RoundedProduct {
@@ -43,6 +43,9 @@ struct RoundedProduct {
   std::size_t panel_group = 0;
   std::size_t steps = 0;
   std::size_t groups = 0;
+  /// What will be read soon, fetched towards the cache meanwhile, evenly: a burst would be dropped.
+  const std::byte* fetch = nullptr;
+  std::size_t fetch_bytes = 0;
   const std::uint16_t* x = nullptr;
   std::size_t x_row = 0;
   std::size_t rows = 0;
@@ -52,12 +55,13 @@ struct RoundedProduct {
   bool add = false;
 };
 
-/// Attention with queries and weights in BF16; null functions where there is no tile unit.
+/// Attention with queries and weights in BF16; null functions where nothing multiplies BF16.
 struct RoundedKernels {
   /// A thread opens its unit before multiply() and closes it afterwards.
   void (*open)() = nullptr;
   void (*close)() = nullptr;
   void (*multiply)(const RoundedProduct& product) = nullptr;
+  std::size_t queries = 0;  // that multiply() takes at once: masks are cut this fine
   /// out[i] = x[i]; count a multiple of 16
   void (*round_row)(const float* x, std::size_t count, std::uint16_t* out) = nullptr;
   /// out[lane, i] = columns[i, lane] of sixteen lanes; count a multiple of 32
@@ -67,11 +71,9 @@ struct RoundedKernels {
   /// missing sixteen being zeros.
   void (*round_panel)(const float* panel, std::size_t rows, std::uint16_t* out) = nullptr;
   /// Latent entries, two rows of the cache's in one, as two rows of `width` elements in the order
-  /// of round_panel(); a width that is no multiple of 32, but of 16, ends with zeros. `next` as in
-  /// unpack().
+  /// of round_panel(); a width that is no multiple of 32, but of 16, ends with zeros.
   void (*split_entries)(const std::byte* in, std::size_t in_stride, std::size_t rows,
-                        std::size_t width, std::uint16_t* out, std::size_t out_row,
-                        const std::byte* next) = nullptr;
+                        std::size_t width, std::uint16_t* out, std::size_t out_row) = nullptr;
 };
 
 struct AttentionTable {
@@ -126,6 +128,7 @@ const AttentionTable& attention_table(CpuLevel level);
 extern const AttentionTable kAttentionScalar;
 extern const AttentionTable kAttentionAvx2;
 extern const AttentionTable kAttentionAvx512;
+extern const AttentionTable kAttentionAvx512Bf16;
 extern const AttentionTable kAttentionAmx;
 extern const AttentionTable kAttentionTwinScalar;
 extern const AttentionTable kAttentionTwinAvx512;

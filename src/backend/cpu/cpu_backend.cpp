@@ -10,6 +10,7 @@
 #include "backend/cpu/head_products.h"
 #include "backend/cpu/kv_page.h"
 #include "backend/cpu/matmul.h"
+#include "backend/cpu/page_memory.h"
 #include "backend/cpu/row_ops.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
@@ -31,13 +32,8 @@ struct CpuActivations final : Activations {
 };
 
 struct CpuKvPage final : KvPage {
-  explicit CpuKvPage(std::size_t bytes)
-      : data(static_cast<std::byte*>(::operator new[](bytes, kAlignment))) {}
-  struct Free {
-    void operator()(std::byte* p) const { ::operator delete[](p, kAlignment); }
-  };
-  static constexpr std::align_val_t kAlignment{64};  // vectors do not straddle cache lines
-  std::unique_ptr<std::byte[], Free> data;           // [layers], each as in kv_page.h
+  explicit CpuKvPage(PageMemory::Slot memory) : slot(std::move(memory)) {}
+  PageMemory::Slot slot;  // [layers], each as in kv_page.h
 };
 
 CpuActivations& cpu_of(Activations& activations) {
@@ -137,13 +133,13 @@ class CpuBackend final : public Backend {
     a.rows = rows;
   }
   std::unique_ptr<KvPage> make_page(const KvLayout& layout) override {
-    return std::make_unique<CpuKvPage>(layout.page_bytes());
+    return std::make_unique<CpuKvPage>(page_memory_.take(layout.page_bytes()));
   }
   void copy_page(const KvLayout& layout, const KvPage& from, KvPage& to,
                  std::size_t /*tokens*/) override {
     // Keys of all tokens lie side by side: the whole page is as quick.
-    std::memcpy(static_cast<CpuKvPage&>(to).data.get(),
-                static_cast<const CpuKvPage&>(from).data.get(), layout.page_bytes());
+    std::memcpy(static_cast<CpuKvPage&>(to).slot.data(),
+                static_cast<const CpuKvPage&>(from).slot.data(), layout.page_bytes());
   }
   std::span<const float> read(const Activations& activations) override {
     return {cpu_of(activations).data.get(), activations.rows * activations.width};
@@ -314,7 +310,7 @@ class CpuBackend final : public Backend {
   }
 
   static std::byte* layer_of(const KvLayout& layout, std::size_t layer, KvPage& page) {
-    return static_cast<CpuKvPage&>(page).data.get() + layer * layout.layer_bytes();
+    return static_cast<CpuKvPage&>(page).slot.data() + layer * layout.layer_bytes();
   }
 
   void attend(std::size_t layer, std::span<const KvRun> runs, const AttentionShape& shape,
@@ -341,6 +337,7 @@ class CpuBackend final : public Backend {
   CpuActivations latent_out_;  // [rows, heads * kv_lora_rank]
   CpuActivations gate_logits_;
   std::vector<HeadProduct> head_products_;
+  PageMemory page_memory_;
   std::vector<const std::byte*> page_pointers_;
   std::vector<AttentionSpan> spans_;
 };

@@ -35,6 +35,7 @@ const LimitProbes& probes(CpuLevel level) {
     case CpuLevel::Avx2Vnni:
       return kProbesAvx2Vnni;
     case CpuLevel::Avx512:
+    case CpuLevel::Avx512Bf16:
       return kProbesAvx512;
     case CpuLevel::Amx:
       return kProbesAmx;

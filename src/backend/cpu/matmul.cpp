@@ -135,8 +135,12 @@ std::span<const std::byte> PackedMatrix::packed_bytes() const {
 void PackedMatrix::watch(InputSums* inputs) { impl_->inputs = inputs; }
 const char* PackedMatrix::kernel_name() const { return impl_ ? impl_->table->name : "none"; }
 
+CpuLevel matmul_level(CpuLevel level) {
+  return level == CpuLevel::Avx512Bf16 ? CpuLevel::Avx512 : level;
+}
+
 const MatmulTable& matmul_table(CpuLevel level) {
-  switch (level) {
+  switch (matmul_level(level)) {
     case CpuLevel::Scalar:
       return kMatmulScalar;
     case CpuLevel::Avx2:
@@ -149,6 +153,8 @@ const MatmulTable& matmul_table(CpuLevel level) {
       return kMatmulAmx;
     case CpuLevel::TileTwin:
       return cpu_features().avx512 ? kMatmulTwinAvx512 : kMatmulTwinScalar;
+    default:
+      break;
   }
   return kMatmulScalar;
 }

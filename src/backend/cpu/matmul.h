@@ -26,6 +26,9 @@ class WeightMemory;
 
 enum class Precision { F32, Int8, Int8Pair };
 
+/// The level whose products run at `level`: only attention multiplies BF16 in vectors.
+CpuLevel matmul_level(CpuLevel level);
+
 /// A linear layer's weight [out_features, in_features], ready for the kernels.
 /// F32, F16, BF16 and F8_E4M3 are multiplied as they are stored, with F32 activations whatever the
 /// precision: the matrix views the checkpoint's mapping, which must outlive it. Quantised weights
