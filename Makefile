@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 60
 PORT ?= 8080
 CHAT_MODEL ?= smollm2:135m
 
-.PHONY: help chat serve setup setup-build build test clients asan fuzz format format-check lint
+.PHONY: help chat serve setup setup-build build test clients schemas asan fuzz format format-check lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ test: setup ## build everything and run all tests
 
 clients: test ## run unmodified API clients (Python, Node) against the server
 	@scripts/client_tests
+
+schemas: test ## compare JSON schemas as grammars with the public test suite
+	@scripts/schema_suite
 
 asan: setup ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake --fresh --preset asan >/dev/null

@@ -85,6 +85,9 @@ struct Engine::Impl {
   SchedulerStats last_stats;
   bool stopping = false;
 
+  std::once_flag table_made;
+  std::shared_ptr<const grammar::TokenTable> table;
+
   std::thread thread;
 };
 
@@ -130,6 +133,21 @@ Stream Engine::submit(Request request) {
 
 const ModelConfig& Engine::config() const { return impl_->model->config(); }
 const Tokenizer& Engine::tokenizer() const { return impl_->tokenizer; }
+
+std::shared_ptr<const grammar::TokenTable> Engine::token_table() const {
+  std::call_once(impl_->table_made, [this] {
+    const Tokenizer& tokenizer = impl_->tokenizer;
+    std::vector<std::string_view> pieces(impl_->scheduler.vocab_size());
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      const TokenId id{static_cast<std::int32_t>(i)};
+      const bool silent = tokenizer.is_special(id) || tokenizer.is_end_of_generation(id);
+      if (!silent) pieces[i] = tokenizer.piece(id);
+    }
+    impl_->table = std::make_shared<const grammar::TokenTable>(pieces);
+  });
+  return impl_->table;
+}
+
 std::size_t Engine::context_tokens() const { return impl_->scheduler.context_tokens(); }
 
 SchedulerStats Engine::stats() const {

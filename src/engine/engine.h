@@ -71,6 +71,9 @@ class Engine {
 
   const ModelConfig& config() const;
   const Tokenizer& tokenizer() const;
+  /// The tokens that write text, for grammars over this vocabulary. Made on the first call, in some
+  /// 50 ms. Thread-safe.
+  std::shared_ptr<const grammar::TokenTable> token_table() const;
   /// Longest prompt and answer together, in tokens.
   std::size_t context_tokens() const;
   /// As of the last step. Thread-safe.

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -14,12 +15,19 @@
 #include "base/ids.h"
 #include "engine/reasoning.h"
 #include "engine/sampler.h"
+#include "grammar/token_mask.h"
 
 namespace fathom {
 
 struct ReasoningSetup {
   ReasoningMarkers markers;
   bool starts_inside = false;  // prompt_ends_in_reasoning()
+};
+
+/// What an answer may be: a grammar's text. Its thinking may be anything.
+struct Constraint {
+  std::shared_ptr<grammar::TokenMasks> masks;  // used by the engine's thread alone once submitted
+  std::string begun;                           // text of the grammar that the prompt ends with
 };
 
 struct Request {
@@ -33,6 +41,8 @@ struct Request {
   /// Tokens of thinking after which the engine closes the thought, and the answer begins. The few
   /// tokens that close it count as thinking too; their log-probabilities are given as 0.
   std::optional<std::size_t> max_thinking_tokens;
+  /// The answer ends (Stop) where the grammar's text must end.
+  std::optional<Constraint> constraint;
   /// The answer goes on with the prompt's text, so the space that SentencePiece puts before a first
   /// word belongs to it.
   bool continues_text = false;

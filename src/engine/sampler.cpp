@@ -55,8 +55,8 @@ void Sampler::add_prompt(std::span<const TokenId> tokens) {
   for (const TokenId id : tokens) seen_[value(id)].in_prompt = true;
 }
 
-SampledToken Sampler::sample(std::span<const float> logits) {
-  const Candidate best = adjust(logits);
+SampledToken Sampler::sample(std::span<const float> logits, const grammar::TokenMask* allowed) {
+  const Candidate best = adjust(logits, allowed);
   SampledToken token;
   if (params_.temperature == 0) {
     token.id = TokenId{best.id};
@@ -82,7 +82,7 @@ SampledToken Sampler::sample(std::span<const float> logits) {
 }
 
 std::vector<TokenProbability> Sampler::distribution(std::span<const float> logits) {
-  const Candidate best = adjust(logits);
+  const Candidate best = adjust(logits, nullptr);
   if (params_.temperature == 0) return {{TokenId{best.id}, 1}};
   const double total = filter(best);
   std::vector<TokenProbability> result;
@@ -92,7 +92,8 @@ std::vector<TokenProbability> Sampler::distribution(std::span<const float> logit
   return result;
 }
 
-Sampler::Candidate Sampler::adjust(std::span<const float> logits) {
+Sampler::Candidate Sampler::adjust(std::span<const float> logits,
+                                   const grammar::TokenMask* allowed) {
   require(logits.size() == vocab_size_, ErrorCode::Internal,
           "the sampler was made for {} logits and got {}", vocab_size_, logits.size());
   adjusted_.assign(logits.begin(), logits.end());
@@ -100,6 +101,17 @@ Sampler::Candidate Sampler::adjust(std::span<const float> logits) {
     adjusted_[static_cast<std::size_t>(value(id))] += bias;
   }
   apply_penalties();
+  if (allowed != nullptr) {
+    for (std::size_t begin = 0; begin < adjusted_.size(); begin += 64) {
+      const std::uint64_t word = begin / 64 < allowed->size() ? (*allowed)[begin / 64] : 0;
+      if (word == ~std::uint64_t{0}) continue;
+      const std::size_t end = std::min(begin + 64, adjusted_.size());
+      for (std::size_t i = begin; i < end; ++i) {
+        // What is damaged stays, to be found below.
+        if ((word >> (i - begin) & 1U) == 0 && adjusted_[i] < kInfinity) adjusted_[i] = -kInfinity;
+      }
+    }
+  }
 
   Candidate best{-kInfinity, -1};
   for (std::size_t i = 0; i < adjusted_.size(); ++i) {

@@ -3,6 +3,7 @@
 // The order of the steps is that of Hugging Face transformers (generation/utils.py,
 // _get_logits_processor), so that settings mean what they mean there:
 //
+//   0. a grammar's mask: other tokens have no chance
 //   1. logit bias
 //   2. repetition penalty, over prompt and answer    (CTRL, arXiv 1909.05858, section 4.1)
 //   3. frequency and presence penalty, over the answer  (as OpenAI's API documents them)
@@ -26,6 +27,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "grammar/token_mask.h"
 
 namespace fathom {
 
@@ -74,7 +76,8 @@ class Sampler {
 
   /// Chooses the next token and counts it as part of the answer. logits: [vocab_size]. Throws
   /// Error(Corrupt) if one is NaN or +infinity, Error(InvalidArgument) if none is left to choose.
-  SampledToken sample(std::span<const float> logits);
+  /// allowed: the tokens that may be chosen; all, if null.
+  SampledToken sample(std::span<const float> logits, const grammar::TokenMask* allowed = nullptr);
 
   /// What sample() would draw from: tokens with a chance, ids ascending, probabilities summing
   /// to 1. Changes nothing.
@@ -96,8 +99,8 @@ class Sampler {
     std::int32_t in_answer = 0;
   };
 
-  /// Steps 1 to 3, into adjusted_; returns the best token.
-  Candidate adjust(std::span<const float> logits);
+  /// Steps 0 to 3, into adjusted_; returns the best token.
+  Candidate adjust(std::span<const float> logits, const grammar::TokenMask* allowed);
   /// Steps 4 to 7, into kept_; returns the sum of their weights.
   double filter(Candidate best);
   void apply_penalties();

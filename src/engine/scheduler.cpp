@@ -277,6 +277,10 @@ void Scheduler::take_token(Job& job, std::span<const float> logits) {
   const bool circles = job.request.stop_repetition && job.repetition.push(token.id);
   emit(job, job.answer.push(token.id), std::move(token));
   if (job.answer.stopped()) return finish(job, FinishReason::Stop);
+  if (job.constrained >= 0 && job.request.constraint->masks->automaton().ends(job.constrained)) {
+    emit(job, job.answer.finish(), {});
+    return finish(job, FinishReason::Stop);
+  }
   const std::size_t limit = job.request.max_tokens;
   if ((limit != 0 && job.usage.completion_tokens >= limit) ||
       job.tokens.size() >= context_tokens_) {
@@ -294,12 +298,47 @@ SampledToken Scheduler::next_token(Job& job, std::span<const float> logits) {
     job.thought_closed = true;
     job.forced.assign(job.thought_end.begin(), job.thought_end.end());
   }
-  if (job.forced.empty()) return job.sampler.sample(logits);
+  if (job.forced.empty()) {
+    const grammar::TokenMask* allowed = allowed_tokens(job);
+    SampledToken token = job.sampler.sample(logits, allowed);
+    const auto& stops = request.stop_tokens;
+    if (allowed != nullptr && std::ranges::find(stops, token.id) == stops.end()) {
+      job.constrained = request.constraint->masks->accept(job.constrained, token.id);
+    }
+    return token;
+  }
   SampledToken token;
   token.id = job.forced.front();
   job.forced.pop_front();
   job.sampler.add_prompt({&token.id, 1});  // nobody chose it
   return token;
+}
+
+const grammar::TokenMask* Scheduler::allowed_tokens(Job& job) {
+  if (!job.request.constraint || job.answer.channel() == Channel::Reasoning) return nullptr;
+  grammar::TokenMasks& masks = *job.request.constraint->masks;
+  grammar::Automaton& automaton = masks.automaton();
+  if (job.constrained == Job::kNotBegun) {
+    job.constrained = automaton.start();
+    for (const char c : job.request.constraint->begun) {
+      if (job.constrained == grammar::Automaton::kDead) break;
+      job.constrained = automaton.next(job.constrained, static_cast<std::uint8_t>(c));
+    }
+    require(job.constrained != grammar::Automaton::kDead, ErrorCode::InvalidArgument,
+            "what the answer is to begin with is no text of its grammar");
+  }
+  mask_ = masks.mask(job.constrained);
+  mask_.resize((vocab_size_ + 63) / 64);
+  if (automaton.accepts(job.constrained)) {
+    for (const TokenId id : job.request.stop_tokens) {
+      const auto i = static_cast<std::size_t>(value(id));
+      mask_[i / 64] |= std::uint64_t{1} << (i % 64);
+    }
+  }
+  require(std::ranges::any_of(mask_, [](std::uint64_t word) { return word != 0; }),
+          ErrorCode::InvalidArgument,
+          "no token of the vocabulary goes on with the text that the grammar began");
+  return &mask_;
 }
 
 void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token) {

@@ -57,9 +57,11 @@ struct Job {
   Sampler sampler;
   Answer answer;
   RepetitionGuard repetition;
-  std::vector<TokenId> tokens;         // prompt, then answer
-  std::vector<TokenId> thought_end;    // what closes a thought that is too long
-  std::deque<TokenId> forced;          // to come next, whatever the model says
+  std::vector<TokenId> tokens;                        // prompt, then answer
+  std::vector<TokenId> thought_end;                   // what closes a thought that is too long
+  std::deque<TokenId> forced;                         // to come next, whatever the model says
+  grammar::Automaton::State constrained = kNotBegun;  // where the answer's grammar is
+  static constexpr grammar::Automaton::State kNotBegun = -3;
   bool thought_closed = false;         // thought_end has been forced: once is enough
   std::size_t fed = 0;                 // how many of them the cache holds
   std::optional<SequenceId> sequence;  // while active
@@ -120,6 +122,9 @@ class Scheduler {
   void take_token(Job& job, std::span<const float> logits);
   /// The model's choice, or what a thought that is too long ends with. Throws as Sampler::sample().
   SampledToken next_token(Job& job, std::span<const float> logits);
+  /// The tokens that the answer's grammar allows now; null if anything goes. Throws
+  /// Error(InvalidArgument) if nothing can go on.
+  const grammar::TokenMask* allowed_tokens(Job& job);
   void emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token);
   /// Makes room in the cache by one step; false if nothing is left to give up.
   bool make_room();
@@ -138,6 +143,7 @@ class Scheduler {
   std::vector<std::shared_ptr<Job>> active_;  // oldest first
   std::deque<Idle> idle_;                     // least recently used first
   std::size_t preemptions_ = 0;
+  grammar::TokenMask mask_;  // room for allowed_tokens()
 };
 
 }  // namespace fathom

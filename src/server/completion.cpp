@@ -108,8 +108,10 @@ class ChatCompletion final : public OpenAiCompletion {
                  AnswerObserver observer)
       : OpenAiCompletion(model, asked, "chatcmpl-", std::move(observer)), parts_(asked.choices) {
     ChatPrompt prompt = chat_prompt(model, asked);
+    const std::string begun =
+        asked.continues ? asked.messages.back().at("content").get<std::string>() : std::string();
     add_request(prompt.tokens, prompt.reasoning, asked.continues, cache_scope,
-                asked.max_thinking_tokens);
+                asked.max_thinking_tokens, begun);
   }
 
  private:

@@ -15,11 +15,15 @@ std::string new_id(const char* prefix) {
 void Completion::add_request(const std::vector<TokenId>& prompt,
                              const std::optional<ReasoningSetup>& reasoning, bool continues_text,
                              std::uint64_t cache_scope,
-                             std::optional<std::size_t> max_thinking_tokens) {
+                             std::optional<std::size_t> max_thinking_tokens,
+                             const std::string& begun) {
   prompt_tokens_ += prompt.size();
   const std::span<const TokenId> end_tokens = model_.engine->tokenizer().end_of_generation();
+  std::optional<Constraint> constraint;
+  if (asked_.form) constraint = {model_.grammars->masks(*model_.engine, *asked_.form), begun};
   for (std::size_t n = 0; n < asked_.choices; ++n) {
     Request request;
+    request.constraint = constraint;
     request.prompt = prompt;
     request.sampling = asked_.sampling;
     request.sampling.seed += requests_.size();  // each choice another draw

@@ -41,10 +41,11 @@ class Completion : public Generation {
   HttpResponse result() final;
 
  protected:
-  /// asked.choices answers to one prompt.
+  /// asked.choices answers to one prompt, which ends with `begun` of the answer's text.
   void add_request(const std::vector<TokenId>& prompt,
                    const std::optional<ReasoningSetup>& reasoning, bool continues_text,
-                   std::uint64_t cache_scope, std::optional<std::size_t> max_thinking_tokens = {});
+                   std::uint64_t cache_scope, std::optional<std::size_t> max_thinking_tokens = {},
+                   const std::string& begun = {});
 
   // What the API's form of it is. Streamed: the bytes to send.
   virtual std::string stream_delta(std::size_t choice, const Delta& delta) = 0;

@@ -81,6 +81,35 @@ void read_logit_bias(const Fields& body, const ServedModel& model, SamplingParam
   }
 }
 
+/// response_format as OpenAI and DeepSeek have it, grammar as llama.cpp's server does.
+std::optional<OutputForm> read_form(const Fields& body) {
+  std::optional<OutputForm> form;
+  if (const auto format = body.object("response_format")) {
+    const std::string type = format->text("type").value_or("");
+    if (type == "json_object") {
+      form = {OutputForm::Kind::JsonObject, {}, {}, "response_format"};
+    } else if (type == "json_schema") {
+      format->need("json_schema");
+      const Fields named = *format->object("json_schema");
+      form = {OutputForm::Kind::JsonSchema,
+              named.need("schema"),
+              {},
+              "response_format.json_schema.schema"};
+    } else if (type != "text") {
+      throw ApiError(400,
+                     fmt::format("response_format.type is '{}', but must be text, json_object or "
+                                 "json_schema",
+                                 type),
+                     "response_format.type");
+    }
+  }
+  if (const auto grammar = body.text("grammar"); grammar && !grammar->empty()) {
+    if (form) throw ApiError(400, "grammar and response_format exclude each other", "grammar");
+    form = {OutputForm::Kind::Gbnf, {}, *grammar, "grammar"};
+  }
+  return form;
+}
+
 void read_shared(const Fields& body, const ServedModel& model, CompletionRequest& request) {
   request.model = body.text("model").value_or(model.name);
   request.choices = static_cast<std::size_t>(
@@ -113,6 +142,7 @@ void read_shared(const Fields& body, const ServedModel& model, CompletionRequest
   sampling.seed = seed ? static_cast<std::uint64_t>(*seed)
                        : (std::uint64_t{std::random_device{}()} << 32 | std::random_device{}());
   request.stop = read_stops(body);
+  request.form = read_form(body);
   const auto most = static_cast<std::int64_t>(model.engine->context_tokens());
   const auto limit = [&](const char* name) {
     // More than the context is no error: it is then the limit.
@@ -212,15 +242,6 @@ std::optional<bool> read_thinking(const Fields& body) {
   return think;
 }
 
-void read_response_format(const Fields& body) {
-  const auto format = body.object("response_format");
-  if (!format) return;
-  const std::string type = format->text("type").value_or("");
-  if (type != "text") {
-    refuse("response_format", fmt::format("type '{}' is not supported yet, only text", type));
-  }
-}
-
 }  // namespace
 
 bool ServedModel::answers_to(const std::string& asked) const {
@@ -240,9 +261,8 @@ ChatRequest read_chat_request(const Json& json, const ServedModel& model,
     }
     request.max_thinking_tokens = static_cast<std::size_t>(*most);
   }
-  read_response_format(body);
   refuse_unsupported(body, {"tools", "functions", "audio", "prediction", "chat_template",
-                            "chat_template_kwargs", "grammar", "guided_json", "self_consistency"});
+                            "chat_template_kwargs", "guided_json", "self_consistency"});
   const bool logprobs = body.boolean("logprobs").value_or(false);
   const auto top = body.integer("top_logprobs", 0, kMostLogprobs);
   if (top && !logprobs) throw ApiError(400, "top_logprobs wants logprobs: true", "top_logprobs");

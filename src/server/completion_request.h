@@ -13,6 +13,7 @@
 
 #include "engine/request.h"
 #include "server/fields.h"
+#include "server/grammar_cache.h"
 #include "server/served_model.h"
 
 namespace fathom::server {
@@ -26,6 +27,7 @@ struct CompletionRequest {
   SamplingParams sampling;     // the model's own where nothing was said
   std::size_t max_tokens = 0;  // 0: until the context is full
   std::vector<std::string> stop;
+  std::optional<OutputForm> form;  // response_format, grammar
 };
 
 struct ChatRequest : CompletionRequest {

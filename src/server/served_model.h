@@ -9,6 +9,7 @@
 #include "engine/chat.h"
 #include "engine/engine.h"
 #include "engine/sampling_defaults.h"
+#include "server/grammar_cache.h"
 
 namespace fathom::server {
 
@@ -19,6 +20,7 @@ struct ServedModel {
   std::unique_ptr<ChatFormat> chat;  // null: a base model, which only continues text
   SamplingParams sampling;           // where a request says nothing
   std::unique_ptr<Engine> engine;
+  std::unique_ptr<GrammarCache> grammars = std::make_unique<GrammarCache>();
   std::string fingerprint;  // changes with the model, the engine's version and its settings
 
   bool answers_to(const std::string& asked) const;

@@ -21,18 +21,19 @@ using Folders = std::set<std::string>;
 const std::map<std::string, Folders>& allowed() {
   static const std::map<std::string, Folders> rules{
       {"base", {}},
+      {"grammar", {"base"}},
       {"tensor", {"base"}},
       {"formats", {"tokenizer", "tensor", "base"}},
       {"tokenizer", {"tensor", "base"}},
       {"config", {"formats", "tensor", "base"}},
       {"backend", {"tensor", "base"}},
       {"model", {"config", "formats", "backend", "tensor", "base"}},
-      {"engine", {"model", "tokenizer", "config", "formats", "tensor", "base"}},
+      {"engine", {"grammar", "model", "tokenizer", "config", "formats", "tensor", "base"}},
       {"store", {"formats", "tensor", "base"}},
-      {"server", {"engine", "model", "tokenizer", "config", "tensor", "base"}},
+      {"server", {"engine", "grammar", "model", "tokenizer", "config", "tensor", "base"}},
       {"cli",
-       {"server", "engine", "store", "model", "backend", "tokenizer", "config", "formats", "tensor",
-        "base"}},
+       {"server", "engine", "grammar", "store", "model", "backend", "tokenizer", "config",
+        "formats", "tensor", "base"}},
   };
   return rules;
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { createDeepSeek } from '@ai-sdk/deepseek';
-import { generateText, streamText } from 'ai';
+import { generateText, jsonSchema, Output, streamText } from 'ai';
 
 const deepseek = createDeepSeek({ baseURL: process.env.FATHOM_URL, apiKey: 'none' });
 const settings = {
@@ -26,4 +26,15 @@ test('stream', async () => {
   for await (const piece of textStream) text += piece;
   assert.match(text, /Paris/);
   assert.ok((await usage).inputTokens > 0);
+});
+
+test('an object, by JSON mode', async () => {
+  const { output } = await generateText({
+    ...settings,
+    prompt: 'Say in JSON {"capital": ...} what the capital of France is.',
+    maxOutputTokens: 60,
+    output: Output.object({ schema: jsonSchema({
+      type: 'object', properties: { capital: { type: 'string' } }, additionalProperties: true }) }),
+  });
+  assert.equal(typeof output, 'object');
 });

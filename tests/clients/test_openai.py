@@ -1,9 +1,12 @@
 """The openai package for Python, as its README uses it. FATHOM_URL names the server."""
 import asyncio
+import enum
+import json
 import os
 import unittest
 
 import openai
+import pydantic
 
 URL = os.environ["FATHOM_URL"] + "/v1"
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
@@ -56,6 +59,31 @@ class OpenAI(unittest.TestCase):
     def test_text_completion(self):
         answer = self.client.completions.create(model="smollm2", prompt="1, 2, 3, 4,", temperature=0, max_tokens=4)
         self.assertIn("5", answer.choices[0].text)
+
+    def test_parse_gives_an_instance_of_the_class(self):
+        class Mood(enum.Enum):
+            happy = "happy"
+            sad = "sad"
+
+        class Person(pydantic.BaseModel):
+            name: str = pydantic.Field(max_length=20)
+            age: int = pydantic.Field(ge=0, le=120)
+            mood: Mood
+            friends: list[str] = pydantic.Field(max_length=2)
+            employer: str | None
+
+        answer = self.client.chat.completions.parse(
+            model="smollm2", messages=[{"role": "user", "content": "Describe Ada, 36."}], response_format=Person,
+            temperature=0, max_tokens=200)
+        self.assertEqual(answer.choices[0].finish_reason, "stop")
+        self.assertIsInstance(answer.choices[0].message.parsed, Person)
+
+    def test_json_mode(self):
+        answer = self.client.chat.completions.create(
+            model="smollm2", messages=[{"role": "user", "content": "Paris as JSON, short."}],
+            response_format={"type": "json_object"}, temperature=0, max_tokens=400)
+        if answer.choices[0].finish_reason == "stop":
+            self.assertIsInstance(json.loads(answer.choices[0].message.content), dict)
 
     def test_a_client_that_stops_reading_a_stream(self):
         with self.client.chat.completions.create(

@@ -283,7 +283,18 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"{" MESSAGES R"(, "stream_options": {"include_usage": true}})", 400, "stream_options"},
         Bad{"{" MESSAGES R"(, "tools": [{"type": "function"}]})", 400, "tools"},
         Bad{"{" MESSAGES R"(, "chat_template": "{{ x }}"})", 400, "chat_template"},
-        Bad{"{" MESSAGES R"(, "response_format": {"type": "json_object"}})", 400, "json_object"},
+        Bad{"{" MESSAGES R"(, "response_format": {"type": "xml"}})", 400, "'xml'"},
+        Bad{"{" MESSAGES R"(, "response_format": {"type": "json_schema"}})", 422, "json_schema"},
+        Bad{"{" MESSAGES R"(, "response_format": {"type": "json_schema",
+            "json_schema": {"name": "n", "schema": {"not": {}}}}})",
+            400, "keyword not"},
+        Bad{"{" MESSAGES R"(, "response_format": {"type": "json_schema",
+            "json_schema": {"name": "n", "schema": {"type": "text"}}}})",
+            400, "'text' is no type"},
+        Bad{"{" MESSAGES R"(, "grammar": "root ::= x"})", 400, "does not define"},
+        Bad{"{" MESSAGES R"(, "grammar": "root ::= \"a\"", "response_format": {"type":
+            "json_object"}})",
+            400, "exclude each other"},
         Bad{"{" MESSAGES R"(, "thinking": {"type": "maybe"}})", 400, "maybe"},
         Bad{"{" MESSAGES R"(, "reasoning_effort": "vast"})", 400, "vast"}));
 
@@ -315,6 +326,54 @@ TEST(Chat, ThoughtsThatComeBackAreDroppedOrRefused) {
   api.rules.refuse_reasoning_content = true;
   TestServer strict({}, api);
   EXPECT_EQ(strict.chat(body).status, 400);
+}
+
+TEST(Constrained, AnswersAreTextsOfTheirSchema) {
+  TestServer server;
+  const Json schema{{"type", "object"},
+                    {"properties", {{"ok", {{"type", "boolean"}}}, {"n", {{"enum", {1, 22}}}}}},
+                    {"required", {"ok", "n"}},
+                    {"additionalProperties", false}};
+  const Json format{{"type", "json_schema"},
+                    {"json_schema", {{"name", "reply"}, {"strict", true}, {"schema", schema}}}};
+  const Reply reply =
+      server.chat({{"response_format", format}, {"n", 3}, {"temperature", 1}, {"max_tokens", 200}});
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  ASSERT_EQ(reply.json().at("choices").size(), 3U);
+  for (const Json& choice : reply.json().at("choices")) {
+    const Json said = Json::parse(choice.at("message").at("content").get<std::string>());
+    EXPECT_TRUE(said.at("ok").is_boolean());
+    EXPECT_TRUE(said.at("n") == 1 || said.at("n") == 22);
+    EXPECT_EQ(choice.at("finish_reason"), "stop");
+  }
+  std::string streamed;
+  for (const std::string& event :
+       server.chat({{"response_format", format}, {"stream", true}}).events()) {
+    if (event == "[DONE]") continue;
+    streamed += Json::parse(event).at("choices")[0].at("delta").value("content", "");
+  }
+  EXPECT_EQ(Json::parse(streamed).size(), 2U) << streamed;
+}
+
+TEST(Constrained, JsonObjectAndGrammarAndAPrefixWithinThem) {
+  TestServer server;
+  const Reply any = server.chat(
+      {{"response_format", {{"type", "json_object"}}}, {"temperature", 2}, {"max_tokens", 3000}});
+  const Json choice = any.json().at("choices")[0];
+  if (choice.at("finish_reason") == "stop") {
+    EXPECT_TRUE(Json::parse(choice.at("message").at("content").get<std::string>()).is_object());
+  } else {
+    EXPECT_TRUE(choice.at("message").at("content").get<std::string>().starts_with("{"));
+  }
+  const Json begun =
+      Json::array({{{"role", "user"}, {"content", "u"}},
+                   {{"role", "assistant"}, {"content", "move e"}, {"prefix", true}}});
+  const Reply gone_on =
+      server.chat({{"messages", begun}, {"grammar", "root ::= \"move \" [a-h] [1-8]"}});
+  EXPECT_EQ(gone_on.json().at("choices")[0].at("message").at("content"), "1") << gone_on.body;
+  const Reply text =
+      server.ask(post("/v1/completions", R"({"prompt": "u", "grammar": "root ::= [0-9]{3}"})"));
+  EXPECT_EQ(text.json().at("choices")[0].at("text"), "012") << text.body;
 }
 
 }  // namespace

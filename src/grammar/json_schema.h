@@ -1,0 +1,28 @@
+// JSON Schema (drafts 4 to 2020-12) as grammar: every text of it is valid against the schema.
+//
+// Not every valid text is one of it: members come in the order in which `properties` names them, an
+// object with `properties` has no others unless `additionalProperties` says which, and white space,
+// digits and exponents are bounded (json_text.h). A keyword that could not be kept to is refused by
+// name; one that no draft knows is ignored, as the drafts say.
+//
+// Kept to: type, enum, const; properties, required, additionalProperties; items, prefixItems,
+// minItems, maxItems; minLength, maxLength, pattern, format (date, time, date-time, uuid, ipv4,
+// email); minimum, maximum, exclusiveMinimum, exclusiveMaximum; anyOf, allOf where its parts can be
+// merged, oneOf where no text can satisfy two of them; $ref within the schema, also recursive.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "grammar/grammar.h"
+
+namespace fathom::grammar {
+
+/// Throws Error(InvalidArgument) for what is no schema or what nothing satisfies,
+/// Error(Unsupported) naming the keyword and where it stands, Error(ResourceLimit).
+std::shared_ptr<const Grammar> json_schema_grammar(const nlohmann::ordered_json& schema);
+
+/// Any JSON object.
+std::shared_ptr<const Grammar> json_object_grammar();
+
+}  // namespace fathom::grammar

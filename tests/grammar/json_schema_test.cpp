@@ -1,0 +1,218 @@
+// Which texts a schema's grammar has. The public suite is run by scripts/schema_suite.
+#include "grammar/json_schema.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <random>
+
+#include "base/error.h"
+#include "grammar/grammar_helpers.h"
+#include "grammar/number_range.h"
+
+namespace fathom::grammar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using ::testing::HasSubstr;
+using testing::matches;
+
+std::shared_ptr<const Grammar> of(const char* schema) {
+  return json_schema_grammar(Json::parse(schema));
+}
+
+struct Case {
+  const char* schema;
+  std::vector<const char*> valid;
+  std::vector<const char*> invalid;
+};
+
+TEST(JsonSchema, EveryTextIsValidAndTheUsualOnesArePossible) {
+  const Case cases[] = {
+      {R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"}},
+           "required":["a"],"additionalProperties":false})",
+       {R"({"a":1})", R"({"a": -3, "b": "x"})", "{\n  \"a\": 0,\n  \"b\": \"\"\n}"},
+       {"{}", R"({"b":"x"})", R"({"a":1.5})", R"({"a":1,"c":2})", R"({"a":1,)", R"({"a":01})"}},
+      {R"({"type":"object","properties":{"x":{},"y":{},"z":{}}})",
+       {"{}", R"({"x":1})", R"({"y":[]})", R"({"x":1,"z":null})", R"({"x":1,"y":2,"z":3})"},
+       {R"({,"x":1})", R"({"x":1,})", R"({"y":1,"x":1})"}},
+      {R"({"type":"object","properties":{"id":{"type":"integer"}},
+           "additionalProperties":{"type":"boolean"}})",
+       {R"({"id":1,"i":true,"idx":false,"":true})", R"({"other":true})"},
+       {R"({"id":true})", R"({"x":true,"id":false})", R"({"i":1})", R"({"\u0069d":true})"}},
+      {R"({"type":"array","items":{"type":"number"},"minItems":1,"maxItems":3})",
+       {"[1]", "[1, 2.5, -3e4]"},
+       {"[]", "[1,2,3,4]", "[true]", "[1,]"}},
+      {R"({"prefixItems":[{"type":"string"},{"type":"integer"}],"items":false})",
+       {"[]", R"(["a"])", R"(["a",1])"},
+       {R"(["a",1,2])", "[1]"}},
+      {R"({"type":"array","prefixItems":[{"const":1}],"items":{"const":2},"minItems":2})",
+       {"[1,2]", "[1,2,2]"},
+       {"[1]", "[2,2]", "[]"}},
+      {R"({"enum":["red",3,null,{"k":[1,true]}]})",
+       {R"("red")", "3", "null", R"({"k":[1,true]})", R"({"k": [1, true]})"},
+       {R"("blue")", "4", R"({"k":[1]})"}},
+      {R"({"type":["string","null"],"minLength":2,"maxLength":3})",
+       {R"("ab")", R"("日本")", R"("\né")", R"("\u00e9\"")", "null"},
+       {R"("a")", R"("abcd")", R"("a\u00")", "1", R"("\ud83dx")"}},
+      {R"({"type":"string","pattern":"^[A-Z]{2}-\\d+$"})",
+       {R"("AB-1")", R"("ZZ-900")"},
+       {R"("A-1")", R"("AB-")", R"("xAB-1")"}},
+      {R"({"type":"string","format":"date"})",
+       {R"("2024-02-28")", R"("1999-12-31")"},
+       {R"("2024-13-01")", R"("2024-04-31")", R"("today")"}},
+      {R"({"anyOf":[{"type":"integer"},{"type":"array","items":{"$ref":"#"}}]})",
+       {"1", "[]", "[1,[2,[3]]]"},
+       {"[true]", "{}"}},
+      {R"({"$ref":"#/$defs/node","$defs":{"node":{"type":"object","required":["v"],
+           "properties":{"v":{"type":"integer"},"next":{"anyOf":[{"$ref":"#/$defs/node"},
+           {"type":"null"}]}},"additionalProperties":false}}})",
+       {R"({"v":1})", R"({"v":1,"next":{"v":2,"next":null}})"},
+       {R"({"next":null})", R"({"v":1,"next":1})"}},
+      {R"({"allOf":[{"properties":{"a":{"type":"integer","minimum":3}},"required":["a"]},
+           {"properties":{"a":{"maximum":5},"b":{"const":1}}}],"type":"object"})",
+       {R"({"a":4})", R"({"a":3,"b":1})"},
+       {R"({"a":2})", R"({"a":6})", R"({"b":1})", R"({"a":4,"b":2})"}},
+      {R"({"oneOf":[{"type":"object","properties":{"t":{"const":"x"},"n":{"type":"integer"}},
+           "required":["t","n"]},{"type":"object","properties":{"t":{"const":"y"}},
+           "required":["t"]}]})",
+       {R"({"t":"x","n":1})", R"({"t":"y"})"},
+       {R"({"t":"x"})", R"({"t":"y","n":1})"}},
+      {R"({"type":"object","properties":{"kind":{"type":"string"},"v":{}},
+           "anyOf":[{"required":["kind"]},{"required":["v"]}]})",
+       {R"({"kind":"a"})", R"({"v":1})"},
+       {"{}"}},
+      {"true", {"1", "[{}]", R"({"a":"b"})", "null"}, {"", "nul"}},
+      {R"({"properties":{"gone":false,"kept":true}})", {"{}", R"({"kept":1})"}, {R"({"gone":1})"}},
+  };
+  for (const Case& each : cases) {
+    const auto grammar = of(each.schema);
+    for (const char* text : each.valid) EXPECT_TRUE(matches(grammar, text)) << each.schema << text;
+    for (const char* text : each.invalid) {
+      EXPECT_FALSE(matches(grammar, text)) << each.schema << text;
+    }
+  }
+}
+
+TEST(JsonSchema, RefusesByNameWhatItCannotKeepTo) {
+  const std::pair<const char*, const char*> refused[] = {
+      {R"({"not":{"type":"string"}})", "#: the schema's keyword not is"},
+      {R"({"type":"object","properties":{"a":{"type":"object","patternProperties":{"x":{}}}}})",
+       "#/properties/a: the schema's keyword patternProperties"},
+      {R"({"type":"array","uniqueItems":true})", "uniqueItems"},
+      {R"({"type":"array","contains":{}})", "contains"},
+      {R"({"type":"number","multipleOf":0.5})", "multipleOf"},
+      {R"({"oneOf":[{"type":"string"},{"minLength":3,"type":"string"}]})", "oneOf"},
+      {R"({"$ref":"https://example.com/schema"})", "https://example.com/schema"},
+      {R"({"type":"string","pattern":"a","maxLength":3})", "pattern together with"},
+      {R"({"if":{},"then":false})", "if"}};
+  for (const auto& [schema, word] : refused) {
+    try {
+      of(schema);
+      FAIL() << schema;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::Unsupported) << error.what();
+      EXPECT_THAT(error.what(), HasSubstr(word));
+    }
+  }
+  for (const char* wrong :
+       {"3", R"({"type":"text"})", R"({"properties":[]})", R"({"$ref":"#/nowhere"})",
+        R"({"enum":1})", R"({"minLength":-1,"type":"string"})", R"({"type":"string","enum":[1]})",
+        R"({"$ref":"#"})", R"({"type":"object","required":["a"],"properties":{"a":false}})"}) {
+    try {
+      of(wrong);
+      FAIL() << wrong;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::InvalidArgument) << error.what();
+    }
+  }
+}
+
+/// Schemas made to cost much are refused, or cost little: within the time that a request may take.
+TEST(JsonSchema, APathologicalSchemaIsRefusedSoon) {
+  const auto deep = [](int depth) {
+    std::string text;
+    for (int i = 0; i < depth; ++i) text += R"({"type":"array","items":)";
+    text += "true";
+    return text + std::string(static_cast<std::size_t>(depth), '}');
+  };
+  // Every level merges two copies of the next.
+  std::string doubling = R"({"$ref":"#/$defs/d0","$defs":{)";
+  for (int i = 0; i < 40; ++i) {
+    const std::string next = "#/$defs/d" + std::to_string(i + 1);
+    doubling += "\"d" + std::to_string(i) + R"(":{"allOf":[{"properties":{"a":{"$ref":")" + next +
+                R"("}}},{"properties":{"a":{"$ref":")" + next + R"("}}}]},)";
+  }
+  doubling += R"("d40":{"type":"object"}}})";
+  std::string wide = R"({"type":"object","additionalProperties":false,"properties":{)";
+  for (int i = 0; i < 20000; ++i) wide += "\"p" + std::to_string(i) + R"(":{"type":"string"},)";
+  wide += R"("last":{}}})";
+  std::string circle = R"({"allOf":[{"$ref":"#"}]})";
+  std::string pattern = R"({"type":"string","pattern":"^((((a{0,999}){0,999}){0,999}){0,999})*$"})";
+  std::string many = R"({"enum":[)";
+  for (int i = 0; i < 50000; ++i) many += "\"value" + std::to_string(i) + "\",";
+  many += "0]}";
+  for (const std::string& text : {deep(100), deep(400), doubling, wide, circle, pattern, many}) {
+    const Json schema = Json::parse(text);
+    const auto begin = std::chrono::steady_clock::now();
+    std::string said = "taken";
+    try {
+      Automaton automaton(json_schema_grammar(schema), 32);
+      Automaton::State state = automaton.start();
+      for (const char c : std::string("\"aaaaaaaaaaaaaaaa")) {
+        if (state != Automaton::kDead) state = automaton.next(state, static_cast<std::uint8_t>(c));
+      }
+    } catch (const Error& error) {
+      said = error.what();
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    // The limit is 0.1 s on a quiet machine (docs/performance.md); a test must not fail for a
+    // neighbour's sake.
+    EXPECT_LT(took.count(), 5) << text.substr(0, 60) << ": " << said;
+    RecordProperty("took", std::to_string(took.count()) + " s, " + said);
+    std::printf("%s...: %.3f s, %s\n", text.substr(0, 40).c_str(), took.count(),
+                said.substr(0, 100).c_str());
+  }
+}
+
+TEST(NumberRange, HasExactlyTheNumbersBetweenItsBounds) {
+  std::mt19937 random(5);
+  const auto number = [&](bool integer) -> Json {
+    const auto whole = static_cast<std::int64_t>(random() % 3000) - 1500;
+    if (integer || random() % 3 == 0) return whole / static_cast<std::int64_t>(1 + random() % 400);
+    return static_cast<double>(whole) / std::pow(10.0, static_cast<double>(random() % 4));
+  };
+  for (int round = 0; round < 300; ++round) {
+    NumberBounds bounds;
+    bounds.integer = random() % 2 == 0;
+    if (random() % 5 != 0) bounds.low = {number(false), random() % 3 == 0};
+    if (random() % 5 != 0) bounds.high = {number(false), random() % 3 == 0};
+    Builder b;
+    const Builder::Rule root = b.declare("root");
+    // Something else, so that an empty range still compiles.
+    b.define(root, b.choice({number_range(b, bounds), b.literal("none")}));
+    Automaton automaton(b.compile(root), 8);
+    const auto inside = [&](double x) {
+      const auto low = bounds.low ? bounds.low->value.get<double>() : -1e300;
+      const auto high = bounds.high ? bounds.high->value.get<double>() : 1e300;
+      return (bounds.low && bounds.low->exclusive ? x > low : x >= low) &&
+             (bounds.high && bounds.high->exclusive ? x < high : x <= high);
+    };
+    for (int i = 0; i < 300; ++i) {
+      const Json value = number(bounds.integer);
+      // As we write it: without an exponent.
+      std::string text =
+          value.is_number_float() ? fmt::format("{:.3f}", value.get<double>()) : value.dump();
+      if (text[0] == '-' && std::stod(text) == 0) text.erase(0, 1);
+      if (value.is_number_float() && bounds.integer) continue;
+      ASSERT_EQ(matches(automaton, text), inside(std::stod(text)))
+          << text << " in " << (bounds.low ? bounds.low->value.dump() : "-") << " to "
+          << (bounds.high ? bounds.high->value.dump() : "-") << (bounds.integer ? " integer" : "");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fathom::grammar
