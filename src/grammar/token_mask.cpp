@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
 
 namespace fathom::grammar {
 
@@ -14,8 +15,9 @@ TokenTable::TokenTable(std::span<const std::string_view> pieces) : vocab_size_(p
     }
   }
   const auto piece = [&](std::int32_t id) { return pieces[static_cast<std::size_t>(id)]; };
-  std::ranges::stable_sort(order,
-                           [&](std::int32_t a, std::int32_t b) { return piece(a) < piece(b); });
+  std::ranges::sort(order, [&](std::int32_t a, std::int32_t b) {
+    return std::pair(piece(a), a) < std::pair(piece(b), b);
+  });
   begin_.assign(257, 0);
   entry_of_.assign(pieces.size(), kNone);
   std::string_view before;
