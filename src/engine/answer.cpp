@@ -7,7 +7,7 @@ namespace fathom {
 
 Answer::Answer(const Request& request, const Tokenizer& tokenizer)
     : stop_tokens_(request.stop_tokens),
-      decoder_(tokenizer, /*skip_special=*/true, request.continues_text),
+      decoder_(tokenizer, /*skip_special=*/!request.show_control_tokens, request.continues_text),
       stops_(request.stop_strings) {
   if (request.reasoning) {
     parser_.emplace(request.reasoning->markers, request.reasoning->starts_inside);

@@ -94,7 +94,10 @@ std::optional<std::string> chat_template_source(const Checkpoint& checkpoint) {
 }
 
 ChatFormat::ChatFormat(std::string_view source, Tokenizer tokenizer)
-    : template_(source), tokenizer_(std::move(tokenizer)), markers_(reasoning_markers(tokenizer_)) {
+    : template_(source),
+      tokenizer_(std::move(tokenizer)),
+      markers_(reasoning_markers(tokenizer_)),
+      tool_format_(fathom::tool_format(source)) {
   if (!markers_ && source.find("<think>") != std::string_view::npos) markers_.emplace();
   // Qwen3's switch, and DeepSeek-V3.1's.
   can_switch_thinking_ = source.find("enable_thinking") != std::string_view::npos ||
@@ -113,8 +116,12 @@ std::unique_ptr<ChatFormat> ChatFormat::load(const Checkpoint& checkpoint,
   }
 }
 
-ChatPrompt ChatFormat::prompt(const nlohmann::ordered_json& messages,
+ChatPrompt ChatFormat::prompt(const nlohmann::ordered_json& asked,
                               const ChatOptions& options) const {
+  const nlohmann::ordered_json none = nlohmann::ordered_json::array();
+  const nlohmann::ordered_json& tools = options.tools == nullptr ? none : *options.tools;
+  refuse_control_tokens(tools, asked);
+  const nlohmann::ordered_json messages = with_tools(tool_format_, asked, tools);
   nlohmann::ordered_json extra = nlohmann::ordered_json::object();
   if (!options.now.empty()) extra["now"] = options.now;
   if (options.think) {
@@ -123,7 +130,7 @@ ChatPrompt ChatFormat::prompt(const nlohmann::ordered_json& messages,
   }
   ChatInput input;
   input.messages = &messages;
-  input.tools = options.tools;
+  if (!tools.empty() && tool_format_.template_lists_tools) input.tools = &tools;
   input.extra = &extra;
   input.add_generation_prompt = options.add_generation_prompt;
   input.bos_token = token_text(tokenizer_, tokenizer_.bos());
@@ -138,6 +145,26 @@ ChatPrompt ChatFormat::prompt(const nlohmann::ordered_json& messages,
                                   : prompt_ends_in_reasoning(*markers_, prompt.text)};
   }
   return prompt;
+}
+
+/// What a client puts into the prompt beside messages' contents: it could forge a turn there.
+void ChatFormat::refuse_control_tokens(const nlohmann::ordered_json& tools,
+                                       const nlohmann::ordered_json& messages) const {
+  const auto check = [&](const std::string& text, const char* what) {
+    const EncodeOptions control{.add_special = false, .parse_special = true};
+    const EncodeOptions plain{.add_special = false, .parse_special = false};
+    require(tokenizer_.encode(text, control) == tokenizer_.encode(text, plain),
+            ErrorCode::InvalidArgument, "{} holds the text of one of this model's control tokens",
+            what);
+  };
+  for (const auto& tool : tools) check(tool.dump(), "a tool");
+  for (const auto& message : messages) {
+    if (!message.contains("tool_calls")) continue;
+    check(message.at("tool_calls").dump(), "a call of a tool");
+    for (const auto& call : message.at("tool_calls")) {
+      check(call.at("function").at("arguments").get<std::string>(), "a call of a tool");
+    }
+  }
 }
 
 std::vector<TokenId> ChatFormat::encode(const std::string& text,

@@ -13,6 +13,7 @@
 
 #include "engine/reasoning.h"
 #include "engine/request.h"
+#include "engine/tool_format.h"
 #include "formats/checkpoint.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
@@ -20,7 +21,7 @@
 namespace fathom {
 
 struct ChatOptions {
-  const nlohmann::ordered_json* tools = nullptr;  // array of JSON schemas
+  const nlohmann::ordered_json* tools = nullptr;  // as with_tools() has them
   std::optional<bool> think;  // for models that can do both; absent: as the template has it
   std::string now;            // "YYYY-MM-DD HH:MM:SS", for templates that print the date
   bool add_generation_prompt = true;
@@ -46,22 +47,28 @@ class ChatFormat {
   /// continues text.
   static std::unique_ptr<ChatFormat> load(const Checkpoint& checkpoint, const Tokenizer& tokenizer);
 
-  /// messages: array of {"role", "content", ...}. Throws Error(InvalidArgument) when the template
-  /// refuses them.
+  /// messages: array of {"role", "content", ...}, with `tool_calls` as with_tools() has them.
+  /// Throws Error(InvalidArgument) when the template refuses them, and when a tool or a call of one
+  /// holds the text of a control token.
   ChatPrompt prompt(const nlohmann::ordered_json& messages, const ChatOptions& options = {}) const;
 
   /// Whether the model marks its thinking, by tokens or, if its template knows them, by text.
   bool has_reasoning() const { return markers_.has_value(); }
+  /// How the model writes calls of tools.
+  const ToolFormat& tool_format() const { return tool_format_; }
   /// Whether the template looks at a switch for thinking.
   bool can_switch_thinking() const { return can_switch_thinking_; }
 
  private:
+  void refuse_control_tokens(const nlohmann::ordered_json& tools,
+                             const nlohmann::ordered_json& messages) const;
   std::vector<TokenId> encode(const std::string& text,
                               const nlohmann::ordered_json& messages) const;
 
   ChatTemplate template_;
   Tokenizer tokenizer_;
   std::optional<ReasoningMarkers> markers_;
+  ToolFormat tool_format_;
   bool can_switch_thinking_ = false;
 };
 

@@ -138,10 +138,14 @@ std::shared_ptr<const grammar::TokenTable> Engine::token_table() const {
   std::call_once(impl_->table_made, [this] {
     const Tokenizer& tokenizer = impl_->tokenizer;
     std::vector<std::string_view> pieces(impl_->scheduler.vocab_size());
+    std::deque<std::string> symbols;
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       const TokenId id{static_cast<std::int32_t>(i)};
-      const bool silent = tokenizer.is_special(id) || tokenizer.is_end_of_generation(id);
-      if (!silent) pieces[i] = tokenizer.piece(id);
+      if (tokenizer.is_end_of_generation(id) || tokenizer.piece(id).empty()) continue;
+      pieces[i] = tokenizer.piece(id);
+      if (tokenizer.is_special(id)) {
+        pieces[i] = symbols.emplace_back(grammar::control_symbol(pieces[i]));
+      }
     }
     impl_->table = std::make_shared<const grammar::TokenTable>(pieces);
   });

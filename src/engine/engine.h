@@ -71,8 +71,8 @@ class Engine {
 
   const ModelConfig& config() const;
   const Tokenizer& tokenizer() const;
-  /// The tokens that write text, for grammars over this vocabulary. Made on the first call, in some
-  /// 50 ms. Thread-safe.
+  /// The tokens, for grammars over this vocabulary: control tokens as symbols, those that end an
+  /// answer left out. Made on the first call, in some 50 ms. Thread-safe.
   std::shared_ptr<const grammar::TokenTable> token_table() const;
   /// Longest prompt and answer together, in tokens.
   std::size_t context_tokens() const;

@@ -28,6 +28,9 @@ struct ReasoningSetup {
 struct Constraint {
   std::shared_ptr<grammar::TokenMasks> masks;  // used by the engine's thread alone once submitted
   std::string begun;                           // text of the grammar that the prompt ends with
+  /// If not empty: all is free until the answer has this text, after which the grammar begins.
+  std::string trigger;
+  bool trigger_at_start = false;  // nothing but white space may come before it
 };
 
 struct Request {
@@ -43,6 +46,8 @@ struct Request {
   std::optional<std::size_t> max_thinking_tokens;
   /// The answer ends (Stop) where the grammar's text must end.
   std::optional<Constraint> constraint;
+  /// Control tokens in the answer are text like others, not left out.
+  bool show_control_tokens = false;
   /// The answer goes on with the prompt's text, so the space that SentencePiece puts before a first
   /// word belongs to it.
   bool continues_text = false;

@@ -75,6 +75,7 @@ Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vo
 
 Scheduler::Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options)
     : model_(model),
+      tokenizer_(tokenizer),
       options_(options),
       context_tokens_(choose_context(model.config(), options)),
       vocab_size_(usable_vocabulary(model.config(), tokenizer)),
@@ -301,9 +302,8 @@ SampledToken Scheduler::next_token(Job& job, std::span<const float> logits) {
   if (job.forced.empty()) {
     const grammar::TokenMask* allowed = allowed_tokens(job);
     SampledToken token = job.sampler.sample(logits, allowed);
-    const auto& stops = request.stop_tokens;
-    if (allowed != nullptr && std::ranges::find(stops, token.id) == stops.end()) {
-      job.constrained = request.constraint->masks->accept(job.constrained, token.id);
+    if (request.constraint && job.answer.channel() == Channel::Answer) {
+      follow_grammar(job, token.id);
     }
     return token;
   }
@@ -314,11 +314,46 @@ SampledToken Scheduler::next_token(Job& job, std::span<const float> logits) {
   return token;
 }
 
+void Scheduler::follow_grammar(Job& job, TokenId token) {
+  const auto& stops = job.request.stop_tokens;
+  if (std::ranges::find(stops, token) != stops.end() || job.constrained == Job::kFree) return;
+  const Constraint& constraint = *job.request.constraint;
+  if (job.constrained != Job::kNotBegun) {
+    job.constrained = constraint.masks->accept(job.constrained, token);
+    return;
+  }
+  const std::string& trigger = constraint.trigger;
+  job.watched += tokenizer_.piece(token);
+  const std::size_t found = job.watched.find(trigger);
+  const std::size_t words = job.watched.find_first_not_of(" \t\r\n");
+  if (found == std::string::npos || (constraint.trigger_at_start && found != words)) {
+    const bool never =
+        constraint.trigger_at_start && words != std::string::npos &&
+        !std::string_view(trigger).starts_with(std::string_view(job.watched).substr(words));
+    if (never) job.constrained = Job::kFree;
+    if (!constraint.trigger_at_start && job.watched.size() > 2 * trigger.size() + 256) {
+      job.watched.erase(0, job.watched.size() - trigger.size());
+    }
+    return;
+  }
+  // The token may have gone on past the trigger.
+  grammar::Automaton& automaton = constraint.masks->automaton();
+  job.constrained = automaton.start();
+  for (const char c : job.watched.substr(found + trigger.size())) {
+    if (job.constrained == grammar::Automaton::kDead) break;
+    job.constrained = automaton.next(job.constrained, static_cast<std::uint8_t>(c));
+  }
+  // It writes something of its own: the reader sees it as it is.
+  if (job.constrained == grammar::Automaton::kDead) job.constrained = Job::kFree;
+}
+
 const grammar::TokenMask* Scheduler::allowed_tokens(Job& job) {
   if (!job.request.constraint || job.answer.channel() == Channel::Reasoning) return nullptr;
+  if (job.constrained == Job::kFree) return nullptr;
   grammar::TokenMasks& masks = *job.request.constraint->masks;
   grammar::Automaton& automaton = masks.automaton();
   if (job.constrained == Job::kNotBegun) {
+    if (!job.request.constraint->trigger.empty()) return nullptr;
     job.constrained = automaton.start();
     for (const char c : job.request.constraint->begun) {
       if (job.constrained == grammar::Automaton::kDead) break;

@@ -62,8 +62,10 @@ struct Job {
   std::deque<TokenId> forced;                         // to come next, whatever the model says
   grammar::Automaton::State constrained = kNotBegun;  // where the answer's grammar is
   static constexpr grammar::Automaton::State kNotBegun = -3;
-  bool thought_closed = false;         // thought_end has been forced: once is enough
-  std::size_t fed = 0;                 // how many of them the cache holds
+  static constexpr grammar::Automaton::State kFree = -4;  // for good
+  std::string watched;          // the answer's last text, in which the grammar's trigger may be
+  bool thought_closed = false;  // thought_end has been forced: once is enough
+  std::size_t fed = 0;          // how many of them the cache holds
   std::optional<SequenceId> sequence;  // while active
   bool started = false;                // has been active before
   Usage usage;
@@ -122,6 +124,8 @@ class Scheduler {
   void take_token(Job& job, std::span<const float> logits);
   /// The model's choice, or what a thought that is too long ends with. Throws as Sampler::sample().
   SampledToken next_token(Job& job, std::span<const float> logits);
+  /// After a token of the answer: where its grammar now is.
+  void follow_grammar(Job& job, TokenId token);
   /// The tokens that the answer's grammar allows now; null if anything goes. Throws
   /// Error(InvalidArgument) if nothing can go on.
   const grammar::TokenMask* allowed_tokens(Job& job);
@@ -135,6 +139,7 @@ class Scheduler {
   bool evict_idle(std::optional<SequenceId> except = {});
 
   Model& model_;
+  Tokenizer tokenizer_;
   SchedulerOptions options_;
   std::size_t context_tokens_;
   std::size_t vocab_size_;

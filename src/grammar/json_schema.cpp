@@ -51,13 +51,9 @@ constexpr Format kFormats[] = {
 
 class Compiler {
  public:
-  explicit Compiler(const Json& root) : root_(root), text_(b_) {}
+  Compiler(JsonText& text, const Json& root) : root_(root), b_(text.builder()), text_(text) {}
 
-  std::shared_ptr<const Grammar> run() {
-    const Builder::Rule whole = b_.declare("#");
-    b_.define(whole, schema(root_, "#"));
-    return b_.compile(whole);
-  }
+  Expr run(const std::string& name) { return schema(root_, name); }
 
  private:
   static constexpr int kMostDepth = 150;
@@ -479,8 +475,8 @@ class Compiler {
   }
 
   const Json& root_;
-  Builder b_;
-  JsonText text_;
+  Builder& b_;
+  JsonText& text_;
   std::map<const Json*, Builder::Rule> rules_;
   std::deque<Json> owned_;
   std::size_t merges_ = 0;
@@ -489,8 +485,16 @@ class Compiler {
 
 }  // namespace
 
+Expr json_schema_expr(JsonText& json, const Json& schema, const std::string& name) {
+  return Compiler(json, schema).run(name);
+}
+
 std::shared_ptr<const Grammar> json_schema_grammar(const Json& schema) {
-  return Compiler(schema).run();
+  Builder b;
+  JsonText text(b);
+  const Builder::Rule whole = b.declare("#");
+  b.define(whole, json_schema_expr(text, schema, "#"));
+  return b.compile(whole);
 }
 
 std::shared_ptr<const Grammar> json_object_grammar() {

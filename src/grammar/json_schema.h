@@ -13,14 +13,21 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "grammar/grammar.h"
+#include "grammar/json_text.h"
 
 namespace fathom::grammar {
 
 /// Throws Error(InvalidArgument) for what is no schema or what nothing satisfies,
 /// Error(Unsupported) naming the keyword and where it stands, Error(ResourceLimit).
 std::shared_ptr<const Grammar> json_schema_grammar(const nlohmann::ordered_json& schema);
+
+/// A schema as part of a larger grammar. `name`: what complaints call the schema's root. Throws as
+/// json_schema_grammar(); but that nothing satisfies it shows only when the whole is compiled.
+Builder::Expr json_schema_expr(JsonText& json, const nlohmann::ordered_json& schema,
+                               const std::string& name);
 
 /// Any JSON object.
 std::shared_ptr<const Grammar> json_object_grammar();

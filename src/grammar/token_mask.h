@@ -6,6 +6,7 @@
 #include <list>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -15,14 +16,18 @@
 
 namespace fathom::grammar {
 
+/// How a control token stands in a grammar and in a TokenTable: no text can be mistaken for it, for
+/// 0xFF is in no UTF-8.
+inline std::string control_symbol(std::string_view piece) { return "\xFF" + std::string(piece); }
+
 /// Tokens' bytes, sorted, so that a walk shares what neighbours begin with. Made once a vocabulary.
 class TokenTable {
  public:
   /// Longer tokens are never allowed.
   static constexpr std::size_t kLongest = 200;
 
-  /// pieces[id]: a token's bytes; "" for one that writes no text (a control token) and is never
-  /// allowed. The views need not outlive this call.
+  /// pieces[id]: a token's bytes, or a control_symbol(); "" for one that is never allowed. The
+  /// views need not outlive this call.
   explicit TokenTable(std::span<const std::string_view> pieces);
 
   std::size_t vocab_size() const { return vocab_size_; }

@@ -20,10 +20,18 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
   prompt_tokens_ += prompt.size();
   const std::span<const TokenId> end_tokens = model_.engine->tokenizer().end_of_generation();
   std::optional<Constraint> constraint;
-  if (asked_.form) constraint = {model_.grammars->masks(*model_.engine, *asked_.form), begun};
+  const bool tools = asked_.form && asked_.form->kind == OutputForm::Kind::Tools;
+  if (asked_.form) {
+    constraint = {model_.grammars->masks(*model_.engine, *asked_.form), begun, {}, false};
+    if (tools && !asked_.form->whole) {
+      constraint->trigger = asked_.form->format->begin;
+      constraint->trigger_at_start = asked_.form->format->only_at_start;
+    }
+  }
   for (std::size_t n = 0; n < asked_.choices; ++n) {
     Request request;
     request.constraint = constraint;
+    request.show_control_tokens = tools;  // some are the format's
     request.prompt = prompt;
     request.sampling = asked_.sampling;
     request.sampling.seed += requests_.size();  // each choice another draw

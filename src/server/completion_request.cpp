@@ -189,10 +189,6 @@ Json read_messages(const Fields& body, const RequestRules& rules, bool& continue
                                  message.path_of("role"), role),
                      message.path_of("role"));
     }
-    if (message.find("tool_calls") != nullptr || role == "tool") {
-      refuse(message.path_of(role == "tool" ? "role" : "tool_calls"),
-             "this server does not support tools yet");
-    }
     if (message.text("reasoning_content") && rules.refuse_reasoning_content) {
       throw ApiError(400,
                      fmt::format("{}: thoughts may not be sent back (--strict-reasoning)",
@@ -201,6 +197,12 @@ Json read_messages(const Fields& body, const RequestRules& rules, bool& continue
     }
     if (role != "assistant") message.need("content");
     Json out{{"role", role}, {"content", read_content(message)}};
+    if (role == "assistant" && message.array("tool_calls") != nullptr) {
+      out["tool_calls"] = read_tool_calls(message);
+    }
+    if (role == "tool") {
+      if (const auto id = message.text("tool_call_id")) out["tool_call_id"] = *id;
+    }
     if (const auto name = message.text("name")) out["name"] = *name;
     if (message.boolean("prefix").value_or(false)) {
       if (role != "assistant" || i + 1 != messages.size()) {
@@ -261,7 +263,15 @@ ChatRequest read_chat_request(const Json& json, const ServedModel& model,
     }
     request.max_thinking_tokens = static_cast<std::size_t>(*most);
   }
-  refuse_unsupported(body, {"tools", "functions", "audio", "prediction", "chat_template",
+  request.tools = read_tools(body);
+  if (request.tools && request.form) {
+    refuse("response_format", "not beside tools: give it without, once the tools have answered");
+  }
+  if (request.tools && request.continues) refuse("prefix", "not beside tools");
+  if (request.tools && model.chat != nullptr) {
+    request.form = tools_form(*request.tools, model.chat->tool_format());
+  }
+  refuse_unsupported(body, {"functions", "audio", "prediction", "chat_template",
                             "chat_template_kwargs", "guided_json", "self_consistency"});
   const bool logprobs = body.boolean("logprobs").value_or(false);
   const auto top = body.integer("top_logprobs", 0, kMostLogprobs);

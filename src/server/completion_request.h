@@ -15,6 +15,7 @@
 #include "server/fields.h"
 #include "server/grammar_cache.h"
 #include "server/served_model.h"
+#include "server/tools.h"
 
 namespace fathom::server {
 
@@ -34,6 +35,7 @@ struct ChatRequest : CompletionRequest {
   Json messages;              // as the template wants them: text contents, no old thoughts
   std::optional<bool> think;  // thinking.type, reasoning_effort
   std::optional<std::size_t> max_thinking_tokens;
+  std::optional<ToolUse> tools;
   bool continues = false;  // the last message, an assistant's, is to be gone on with
 };
 

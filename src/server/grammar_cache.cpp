@@ -11,7 +11,8 @@
 namespace fathom::server {
 namespace {
 
-std::shared_ptr<const grammar::Grammar> compile(const OutputForm& form) {
+std::shared_ptr<const grammar::Grammar> compile(const OutputForm& form,
+                                                const Tokenizer& tokenizer) {
   switch (form.kind) {
     case OutputForm::Kind::JsonObject:
       return grammar::json_object_grammar();
@@ -19,6 +20,8 @@ std::shared_ptr<const grammar::Grammar> compile(const OutputForm& form) {
       return grammar::json_schema_grammar(form.schema);
     case OutputForm::Kind::Gbnf:
       return grammar::gbnf_grammar(form.grammar);
+    case OutputForm::Kind::Tools:
+      return tool_grammar(*form.format, tokenizer, form.functions, form.whole, form.several);
   }
   return nullptr;
 }
@@ -31,6 +34,14 @@ std::string key_of(const OutputForm& form) {
       return "schema " + form.schema.dump();
     case OutputForm::Kind::Gbnf:
       return "gbnf " + form.grammar;
+    case OutputForm::Kind::Tools: {
+      // The format is the model's, of whom this cache is.
+      std::string key = fmt::format("tools {} {}", form.whole, form.several);
+      for (const ToolFunction& f : form.functions) {
+        key += fmt::format("\n{} {} {}", f.name, f.strict, f.parameters.dump());
+      }
+      return key;
+    }
   }
   return {};
 }
@@ -44,7 +55,7 @@ std::shared_ptr<grammar::TokenMasks> GrammarCache::masks(const Engine& engine,
   auto found = std::ranges::find(kept_, key, &Entry::key);
   try {
     if (found == kept_.end()) {
-      Entry made{key, compile(form), nullptr};
+      Entry made{key, compile(form, engine.tokenizer()), nullptr};
       made.masks = std::make_shared<grammar::TokenMasks>(made.grammar, engine.token_table());
       kept_.push_front(std::move(made));
       if (kept_.size() > kKept) kept_.pop_back();

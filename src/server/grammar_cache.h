@@ -6,19 +6,26 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "engine/engine.h"
+#include "engine/tool_grammar.h"
 #include "server/fields.h"
 
 namespace fathom::server {
 
 /// What an answer must be.
 struct OutputForm {
-  enum class Kind { JsonObject, JsonSchema, Gbnf };
+  enum class Kind { JsonObject, JsonSchema, Gbnf, Tools };
   Kind kind = Kind::JsonObject;
-  Json schema;          // JsonSchema
-  std::string grammar;  // Gbnf
-  std::string field;    // of the request, for complaints
+  Json schema = {};                       // JsonSchema
+  std::string grammar = {};               // Gbnf
+  std::string field = "response_format";  // of the request, for complaints
+  // Tools, as tool_grammar() takes them.
+  const ToolFormat* format = nullptr;
+  std::vector<ToolFunction> functions = {};
+  bool whole = false;
+  bool several = true;
 };
 
 /// Thread-safe.

@@ -4,32 +4,119 @@
 
 #include <utility>
 
+#include "engine/tool_parser.h"
 #include "server/completion_base.h"
 
 namespace fathom::server {
 namespace {
 
 /// The text of blocks of type text; thoughts among them are dropped, as the API drops them.
-std::string read_blocks(const Fields& owner, std::string_view name) {
-  const Json& content = owner.need(name);
-  if (content.is_string()) return content.get<std::string>();
-  if (!content.is_array()) owner.refuse_type(name, "a string or an array of blocks");
+/// `other`: takes a block of another type, or says by false that it is not supported.
+template <typename Other>
+std::string read_blocks(const Fields& owner, std::string_view name, const Other& other) {
+  const Json* content = owner.find(name);
+  if (content == nullptr) owner.need(name);
+  if (content->is_string()) return content->get<std::string>();
+  if (!content->is_array()) owner.refuse_type(name, "a string or an array of blocks");
   std::string text;
-  for (std::size_t i = 0; i < content.size(); ++i) {
-    const Fields block(content[i], fmt::format("{}[{}]", owner.path_of(name), i));
+  for (std::size_t i = 0; i < content->size(); ++i) {
+    const Fields block((*content)[i], fmt::format("{}[{}]", owner.path_of(name), i));
     const std::string type = block.text("type").value_or("");
     if (type == "thinking" || type == "redacted_thinking") continue;
-    if (type != "text") {
-      throw ApiError(
-          400, fmt::format("{}: '{}' is not supported, only text", block.path_of("type"), type));
+    if (type == "text") {
+      block.need("text");
+      text += *block.text("text");
+    } else if (!other(type, block)) {
+      throw ApiError(400,
+                     fmt::format("{}: '{}' is not supported here", block.path_of("type"), type),
+                     block.path_of("type"));
     }
-    block.need("text");
-    text += *block.text("text");
   }
   return text;
 }
+std::string read_blocks(const Fields& owner, std::string_view name) {
+  return read_blocks(owner, name, [](const std::string&, const Fields&) { return false; });
+}
 
-const char* stop_reason(const Finished& end) {
+/// A message's blocks as messages of the other API: results of tools come first, as they answer the
+/// turn before.
+void read_message(const Fields& message, const std::string& role, bool last, Json& messages) {
+  Json calls = Json::array();
+  Json out{{"role", role}, {"content", ""}};
+  out["content"] =
+      read_blocks(message, "content", [&](const std::string& type, const Fields& block) {
+        if (type == "tool_use" && role == "assistant") {
+          block.need("name");
+          const auto input = block.object("input");
+          calls.push_back(
+              {{"id", block.text("id").value_or("")},
+               {"type", "function"},
+               {"function",
+                {{"name", *block.text("name")},
+                 {"arguments", input ? block.find("input")->dump() : std::string("{}")}}}});
+          return true;
+        }
+        if (type == "tool_result" && role == "user") {
+          const bool has_content = block.find("content") != nullptr;
+          messages.push_back({{"role", "tool"},
+                              {"tool_call_id", block.text("tool_use_id").value_or("")},
+                              {"content", has_content ? read_blocks(block, "content") : ""}});
+          return true;
+        }
+        return false;
+      });
+  const bool results_only = role == "user" && out.at("content") == "" && !messages.empty() &&
+                            messages.back().at("role") == "tool";
+  if (results_only) return;
+  if (!calls.empty()) {
+    out["tool_calls"] = std::move(calls);
+  } else if (role == "assistant" && last) {
+    out["prefix"] = true;
+  }
+  messages.push_back(std::move(out));
+}
+
+/// Tools and the choice among them, in the other API's words.
+void read_tools(const Fields& body, Json& chat) {
+  const Json* tools = body.array("tools");
+  if (tools == nullptr) return;
+  Json list = Json::array();
+  for (std::size_t i = 0; i < tools->size(); ++i) {
+    const Fields tool((*tools)[i], fmt::format("tools[{}]", i));
+    const std::string type = tool.text("type").value_or("custom");
+    if (type != "custom") {
+      throw ApiError(400,
+                     fmt::format("{}: '{}' runs on somebody else's servers: only custom tools",
+                                 tool.path_of("type"), type),
+                     tool.path_of("type"));
+    }
+    Json function{{"name", tool.need("name")}};
+    if (const auto description = tool.text("description")) function["description"] = *description;
+    if (const Json* schema = tool.find("input_schema")) function["parameters"] = *schema;
+    list.push_back({{"type", "function"}, {"function", std::move(function)}});
+  }
+  chat["tools"] = std::move(list);
+  const auto choice = body.object("tool_choice");
+  if (!choice) return;
+  const std::string type = choice->text("type").value_or("");
+  if (choice->boolean("disable_parallel_tool_use").value_or(false)) {
+    chat["parallel_tool_calls"] = false;
+  }
+  if (type == "any") {
+    chat["tool_choice"] = "required";
+  } else if (type == "tool") {
+    chat["tool_choice"] = {{"type", "function"}, {"function", {{"name", choice->need("name")}}}};
+  } else if (type == "auto" || type == "none") {
+    chat["tool_choice"] = type;
+  } else {
+    throw ApiError(
+        400, fmt::format("tool_choice.type is '{}', but must be auto, any, tool or none", type),
+        "tool_choice.type");
+  }
+}
+
+const char* stop_reason(const Finished& end, bool called) {
+  if (called && end.reason == FinishReason::Stop) return "tool_use";
   if (!end.stop_string.empty()) return "stop_sequence";
   return end.reason == FinishReason::Length ? "max_tokens" : "end_turn";
 }
@@ -57,6 +144,7 @@ class MessagesCompletion final : public Completion {
   MessagesCompletion(const ServedModel& model, const ChatRequest& asked, std::uint64_t cache_scope,
                      AnswerObserver observer)
       : Completion(model, asked, std::move(observer)), id_(new_id("msg_")) {
+    if (asked.tools) parser_.emplace(model.chat->tool_format());
     const ChatPrompt prompt = chat_prompt(model, asked);
     add_request(prompt.tokens, prompt.reasoning, asked.continues, cache_scope,
                 asked.max_thinking_tokens);
@@ -67,6 +155,8 @@ class MessagesCompletion final : public Completion {
   }
 
  private:
+  enum class Block { Thinking, Text, Tool };
+
   Json message(Json content, Json reason, Json sequence, Json usage) const {
     return {{"id", id_},
             {"type", "message"},
@@ -91,28 +181,54 @@ class MessagesCompletion final : public Completion {
     return event("content_block_stop", {{"index", blocks_++}});
   }
 
+  std::string open_block(Block kind, Json block) {
+    std::string out = begin();
+    if (open_ == kind && kind != Block::Tool) return out;
+    out += close_block();
+    open_ = kind;
+    return out +
+           event("content_block_start", {{"index", blocks_}, {"content_block", std::move(block)}});
+  }
+  std::string block_delta(Json delta) const {
+    return event("content_block_delta", {{"index", blocks_}, {"delta", std::move(delta)}});
+  }
+  std::string stream_text(const std::string& text) {
+    std::string out = open_block(Block::Text, {{"type", "text"}, {"text", ""}});
+    return out += block_delta({{"type", "text_delta"}, {"text", text}});
+  }
+  std::string stream_pieces(const std::vector<ToolPiece>& pieces) {
+    std::string out;
+    for (const ToolPiece& piece : pieces) {
+      if (piece.kind == ToolPiece::Kind::Text) out += stream_text(piece.text);
+      if (piece.kind == ToolPiece::Kind::Begin) {
+        called_ = true;
+        out += open_block(Block::Tool, tool_block(piece.text));
+      }
+      if (piece.kind == ToolPiece::Kind::Arguments) {
+        out += block_delta({{"type", "input_json_delta"}, {"partial_json", piece.text}});
+      }
+      if (piece.kind == ToolPiece::Kind::End) out += close_block();
+    }
+    return out;
+  }
+
   std::string stream_delta(std::size_t, const Delta& delta) override {
     if (delta.text.empty()) return {};
-    const bool thinking = delta.channel == Channel::Reasoning;
-    std::string out = begin();
-    if (open_ != delta.channel) {
-      out += close_block();
-      open_ = delta.channel;
-      Json block = thinking ? Json{{"type", "thinking"}, {"thinking", ""}, {"signature", ""}}
-                            : Json{{"type", "text"}, {"text", ""}};
-      out +=
-          event("content_block_start", {{"index", blocks_}, {"content_block", std::move(block)}});
+    if (delta.channel == Channel::Reasoning) {
+      std::string out =
+          open_block(Block::Thinking, {{"type", "thinking"}, {"thinking", ""}, {"signature", ""}});
+      return out += block_delta({{"type", "thinking_delta"}, {"thinking", delta.text}});
     }
-    Json piece_of = thinking ? Json{{"type", "thinking_delta"}, {"thinking", delta.text}}
-                             : Json{{"type", "text_delta"}, {"text", delta.text}};
-    return out + event("content_block_delta", {{"index", blocks_}, {"delta", std::move(piece_of)}});
+    return parser_ ? stream_pieces(parser_->push(delta.text)) : stream_text(delta.text);
   }
   std::string stream_end(std::size_t, const Finished& end) override {
-    return begin() + close_block() +
-           event("message_delta",
-                 {{"delta",
-                   {{"stop_reason", stop_reason(end)}, {"stop_sequence", stop_sequence(end)}}},
-                  {"usage", usage_json(usage())}});
+    std::string out = parser_ ? stream_pieces(parser_->finish()) : std::string();
+    out += begin();
+    out += close_block();
+    return out + event("message_delta", {{"delta",
+                                          {{"stop_reason", stop_reason(end, called_)},
+                                           {"stop_sequence", stop_sequence(end)}}},
+                                         {"usage", usage_json(usage())}});
   }
   std::string stream_error(const ApiError& error) override {
     failed_ = true;
@@ -122,23 +238,57 @@ class MessagesCompletion final : public Completion {
     return failed_ ? std::string() : event("message_stop", Json::object());
   }
 
+  static Json tool_block(const std::string& name) {
+    return {
+        {"type", "tool_use"}, {"id", new_id("toolu_")}, {"name", name}, {"input", Json::object()}};
+  }
+  void keep_pieces(const std::vector<ToolPiece>& pieces) {
+    for (const ToolPiece& piece : pieces) {
+      if (piece.kind == ToolPiece::Kind::Text) text_ += piece.text;
+      if (piece.kind == ToolPiece::Kind::Begin) {
+        calls_.push_back(tool_block(piece.text));
+        arguments_.emplace_back();
+      }
+      if (piece.kind == ToolPiece::Kind::Arguments) arguments_.back() += piece.text;
+    }
+  }
   void keep(std::size_t, const Delta& delta) override {
-    (delta.channel == Channel::Reasoning ? thinking_ : text_) += delta.text;
+    if (delta.channel == Channel::Reasoning) {
+      thinking_ += delta.text;
+    } else if (parser_) {
+      keep_pieces(parser_->push(delta.text));
+    } else {
+      text_ += delta.text;
+    }
   }
   Json body() override {
+    if (parser_) keep_pieces(parser_->finish());
     Json content = Json::array();
     if (!thinking_.empty()) {
       content.push_back({{"type", "thinking"}, {"thinking", thinking_}, {"signature", ""}});
     }
-    content.push_back({{"type", "text"}, {"text", text_}});
+    if (!text_.empty() || calls_.empty()) content.push_back({{"type", "text"}, {"text", text_}});
+    for (std::size_t i = 0; i < calls_.size(); ++i) {
+      // An answer that was cut off may have but the beginning of its arguments.
+      Json input = Json::parse(arguments_[i], nullptr, false);
+      if (input.is_discarded()) continue;
+      calls_[i]["input"] = std::move(input);
+      content.push_back(std::move(calls_[i]));
+    }
     const Finished& end = ends()[0];
-    return message(std::move(content), stop_reason(end), stop_sequence(end), usage_json(usage()));
+    return message(std::move(content), stop_reason(end, !calls_.empty()), stop_sequence(end),
+                   usage_json(usage()));
   }
+
+  std::optional<ToolParser> parser_;
+  std::vector<Json> calls_;             // whole
+  std::vector<std::string> arguments_;  // of each
+  bool called_ = false;                 // streamed
   std::string id_;
   std::string thinking_, text_;  // whole
   bool begun_ = false;           // streamed, as the rest
   bool failed_ = false;
-  std::optional<Channel> open_;
+  std::optional<Block> open_;
   std::size_t blocks_ = 0;  // closed
 };
 
@@ -148,9 +298,10 @@ ChatRequest read_messages_request(const Json& json, const ServedModel& model) {
   const Fields body(json);
   // Into the other API's words, whose reader checks them.
   Json chat = Json::object();
-  for (const char* same : {"model", "stream", "temperature", "top_p", "top_k", "tools"}) {
+  for (const char* same : {"model", "stream", "temperature", "top_p", "top_k"}) {
     if (const Json* value = body.find(same)) chat[same] = *value;
   }
+  read_tools(body, chat);
   body.need("max_tokens");
   chat["max_tokens"] = *body.find("max_tokens");
   if (const Json* stops = body.array("stop_sequences")) chat["stop"] = *stops;
@@ -175,9 +326,7 @@ ChatRequest read_messages_request(const Json& json, const ServedModel& model) {
       throw ApiError(400, fmt::format("{} is '{}', but must be user or assistant",
                                       message.path_of("role"), role));
     }
-    Json out{{"role", role}, {"content", read_blocks(message, "content")}};
-    if (role == "assistant" && i + 1 == asked.size()) out["prefix"] = true;
-    messages.push_back(std::move(out));
+    read_message(message, role, i + 1 == asked.size(), messages);
   }
   chat["messages"] = std::move(messages);
   return read_chat_request(chat, model, {});

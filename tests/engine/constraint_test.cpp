@@ -33,7 +33,8 @@ class ConstraintTest : public testing::Test {
     request.sampling.temperature = 0;
     request.stop_tokens = {kEnd};
     request.max_tokens = 300;
-    request.constraint = {std::make_shared<grammar::TokenMasks>(g, engine->token_table()), {}};
+    request.constraint.emplace();
+    request.constraint->masks = std::make_shared<grammar::TokenMasks>(g, engine->token_table());
     return request;
   }
   Said ask(Request request) {

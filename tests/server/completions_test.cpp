@@ -281,7 +281,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"{" MESSAGES R"(, "logit_bias": {"5": 101}})", 400, "logit_bias.5"},
         Bad{"{" MESSAGES R"(, "top_logprobs": 3})", 400, "top_logprobs"},
         Bad{"{" MESSAGES R"(, "stream_options": {"include_usage": true}})", 400, "stream_options"},
-        Bad{"{" MESSAGES R"(, "tools": [{"type": "function"}]})", 400, "tools"},
+        Bad{"{" MESSAGES R"(, "tools": [{"type": "function"}]})", 422, "tools[0].function"},
         Bad{"{" MESSAGES R"(, "chat_template": "{{ x }}"})", 400, "chat_template"},
         Bad{"{" MESSAGES R"(, "response_format": {"type": "xml"}})", 400, "'xml'"},
         Bad{"{" MESSAGES R"(, "response_format": {"type": "json_schema"}})", 422, "json_schema"},

@@ -152,7 +152,8 @@ TEST(Messages, ErrorsHaveTheirOwnForm) {
           "invalid_request_error", "image");
   refused({{"messages", Json::array({{{"role", "user"}, {"content", std::string(2000, 'A')}}})}},
           "invalid_request_error", "context");  // by the engine, not by the reader
-  refused({{"tools", Json::array({{{"name", "f"}}})}}, "invalid_request_error", "tools");
+  refused({{"tools", Json::array({{{"type", "web_search_20250305"}, {"name", "f"}}})}},
+          "invalid_request_error", "web_search");
 }
 
 }  // namespace

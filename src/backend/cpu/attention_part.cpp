@@ -264,9 +264,10 @@ void score_latent_rounded(const Part& part, std::size_t p) {
     const std::size_t width = std::min(kEntryChunk, kv.k_dim - k);
     part.kernels.rounded.split_entries(part.keys_of(p) + 4 * k, 4 * kv.k_dim, (keys + 1) / 2, width,
                                        part.scratch.entries, kEntryChunk);
-    const std::byte* next = part.after_values(p);
-    product.fetch = next + kPageTokens * 2 * k;
-    product.fetch_bytes = next == nullptr ? 0 : kPageTokens * 2 * width;
+    if (const std::byte* next = part.after_values(p); next != nullptr) {
+      product.fetch = next + kPageTokens * 2 * k;
+      product.fetch_bytes = kPageTokens * 2 * width;
+    }
     product.panel = reinterpret_cast<const std::byte*>(part.queries.brains) + 32 * k;
     product.steps = up_to(width, 32) / 2;
     product.add = k > 0;
