@@ -10,6 +10,7 @@
 #include "server/api_error.h"
 #include "server/completion.h"
 #include "server/messages.h"
+#include "server/responses.h"
 
 namespace fathom::server {
 namespace {
@@ -168,6 +169,8 @@ Api::Answer Api::route(const HttpRequest& request) {
       {"POST", "/beta/completions", text},
       {"POST", "/v1/messages",
        [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Messages); }},
+      {"POST", "/v1/responses",
+       [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Responses); }},
       {"GET", "/v1/models", models},
       {"GET", "/models", models},
       {"GET", "/health",
@@ -236,6 +239,9 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
   const std::uint64_t scope = cache_scope(request);
   if (kind == Kind::Messages) {
     return messages_completion(model, read_messages_request(body, model), scope, observe);
+  }
+  if (kind == Kind::Responses) {
+    return responses_completion(model, read_responses_request(body, model), scope, observe);
   }
   if (kind == Kind::Chat) {
     return chat_completion(model, read_chat_request(body, model, options_.rules), scope, observe);

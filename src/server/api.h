@@ -55,7 +55,7 @@ class Api {
   /// Throw ApiError.
   void check_access(const HttpRequest& request) const;
   Answer route(const HttpRequest& request);
-  enum class Kind { Chat, Text, Messages };
+  enum class Kind { Chat, Text, Messages, Responses };
   Answer generate(const HttpRequest& request, Kind kind);
   const ServedModel& model_for(const Json& body) const;
   HttpResponse list_models() const;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { createDeepSeek } from '@ai-sdk/deepseek';
-import { generateText, jsonSchema, Output, streamText } from 'ai';
+import { generateText, jsonSchema, Output, streamText, tool } from 'ai';
 
 const deepseek = createDeepSeek({ baseURL: process.env.FATHOM_URL, apiKey: 'none' });
 const settings = {
@@ -37,4 +37,19 @@ test('an object, by JSON mode', async () => {
       type: 'object', properties: { capital: { type: 'string' } }, additionalProperties: true }) }),
   });
   assert.equal(typeof output, 'object');
+});
+
+test('a tool', async () => {
+  const weather = tool({
+    description: 'The weather of a city.',
+    inputSchema: jsonSchema({
+      type: 'object', properties: { city: { type: 'string', maxLength: 30 } }, required: ['city'],
+      additionalProperties: false }),
+  });
+  const { toolCalls, finishReason } = await generateText({
+    ...settings, prompt: 'Is it warm in Paris?', maxOutputTokens: 100, tools: { weather }, toolChoice: {
+      type: 'tool', toolName: 'weather' } });
+  assert.equal(finishReason, 'tool-calls');
+  assert.equal(toolCalls[0].toolName, 'weather');
+  assert.equal(typeof toolCalls[0].input.city, 'string');
 });

@@ -41,3 +41,21 @@ test('errors', async () => {
   await assert.rejects(client.messages.create({ ...settings, model: 'x' }), Anthropic.NotFoundError);
   await assert.rejects(client.messages.create({ ...settings, temperature: 9 }), Anthropic.BadRequestError);
 });
+
+test('a tool, streamed', async () => {
+  const stream = client.messages.stream({
+    model: 'smollm2', max_tokens: 100, temperature: 0,
+    messages: [{ role: 'user', content: 'Is it warm in Paris?' }],
+    tools: [{ name: 'weather', description: 'The weather of a city.', input_schema: {
+      type: 'object', properties: { city: { type: 'string', maxLength: 30 } }, required: ['city'],
+      additionalProperties: false } }],
+    tool_choice: { type: 'any', disable_parallel_tool_use: true },
+  });
+  let json = '';
+  stream.on('inputJson', (part) => { json += part; });
+  const message = await stream.finalMessage();
+  assert.equal(message.stop_reason, 'tool_use');
+  const use = message.content.find((block) => block.type === 'tool_use');
+  assert.equal(use.name, 'weather');
+  assert.deepEqual(use.input, JSON.parse(json));
+});

@@ -24,3 +24,19 @@ test('stream', async () => {
   for await (const chunk of await model.stream(question)) text += chunk.content;
   assert.match(text, /Paris/);
 });
+
+test('a bound tool', async () => {
+  const weather = {
+    type: 'function',
+    function: {
+      name: 'weather', description: 'The weather of a city.', parameters: {
+        type: 'object', properties: { city: { type: 'string', maxLength: 30 } }, required: ['city'],
+        additionalProperties: false } } };
+  const able = new ChatDeepSeek({
+    model: 'deepseek-chat', apiKey: 'none', temperature: 0, maxTokens: 100, maxRetries: 0,
+    configuration: { baseURL: process.env.FATHOM_URL + '/v1' } }).bindTools([weather], {
+    tool_choice: 'weather' });
+  const message = await able.invoke('Is it warm in Paris?');
+  assert.equal(message.tool_calls[0].name, 'weather');
+  assert.equal(typeof message.tool_calls[0].args.city, 'string');
+});

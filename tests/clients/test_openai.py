@@ -3,6 +3,7 @@ import asyncio
 import enum
 import json
 import os
+import typing
 import unittest
 
 import openai
@@ -77,6 +78,31 @@ class OpenAI(unittest.TestCase):
             temperature=0, max_tokens=200)
         self.assertEqual(answer.choices[0].finish_reason, "stop")
         self.assertIsInstance(answer.choices[0].message.parsed, Person)
+
+    def test_a_required_tool_is_called_with_valid_arguments(self):
+        class GetWeather(pydantic.BaseModel):
+            """The weather of a city."""
+            city: str = pydantic.Field(max_length=30)
+            unit: typing.Literal["C", "F"]
+
+        asked = {"model": "smollm2", "messages": [{"role": "user", "content": "Is it warm in Paris?"}],
+                 "tools": [openai.pydantic_function_tool(GetWeather)], "tool_choice": "required",
+                 "parallel_tool_calls": False, "temperature": 0, "max_tokens": 200}
+        choice = self.client.chat.completions.parse(**asked).choices[0]
+        self.assertEqual(choice.finish_reason, "tool_calls")
+        call = choice.message.tool_calls[0]
+        self.assertIsInstance(call.function.parsed_arguments, GetWeather)
+        with self.client.chat.completions.stream(**asked) as stream:
+            events = [event.type for event in stream]
+            self.assertIn("tool_calls.function.arguments.delta", events)
+            streamed = stream.get_final_completion().choices[0].message.tool_calls[0]
+        self.assertEqual(streamed.function.arguments, call.function.arguments)
+        # The result goes back, and the model answers in words.
+        answer = self.client.chat.completions.create(
+            model="smollm2", tools=asked["tools"], temperature=0, max_tokens=60, messages=[
+                *asked["messages"], choice.message.to_dict(),
+                {"role": "tool", "tool_call_id": call.id, "content": "21 degrees"}])
+        self.assertGreater(answer.usage.completion_tokens, 0)
 
     def test_json_mode(self):
         answer = self.client.chat.completions.create(

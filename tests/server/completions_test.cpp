@@ -339,8 +339,9 @@ TEST(Constrained, AnswersAreTextsOfTheirSchema) {
   const Reply reply =
       server.chat({{"response_format", format}, {"n", 3}, {"temperature", 1}, {"max_tokens", 200}});
   ASSERT_EQ(reply.status, 200) << reply.body;
-  ASSERT_EQ(reply.json().at("choices").size(), 3U);
-  for (const Json& choice : reply.json().at("choices")) {
+  const Json json = reply.json();
+  ASSERT_EQ(json.at("choices").size(), 3U);
+  for (const Json& choice : json.at("choices")) {
     const Json said = Json::parse(choice.at("message").at("content").get<std::string>());
     EXPECT_TRUE(said.at("ok").is_boolean());
     EXPECT_TRUE(said.at("n") == 1 || said.at("n") == 22);
