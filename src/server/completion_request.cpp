@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "engine/fim.h"
 #include "server/api_error.h"
 
 namespace fathom::server {
@@ -329,8 +330,12 @@ TextRequest read_text_request(const Json& json, const ServedModel& model) {
                    "prompt");
   }
   request.echo = body.boolean("echo").value_or(false);
-  if (const Json* suffix = body.find("suffix"); suffix != nullptr && *suffix != "") {
-    refuse("suffix", "this model has no form for filling in the middle");
+  if (const auto suffix = body.text("suffix"); suffix && !suffix->empty()) {
+    if (!fim_tokens(model.engine->tokenizer())) {
+      refuse("suffix", fmt::format("{} has no tokens for filling in the middle", model.name));
+    }
+    if (!request.token_prompts.empty()) refuse("suffix", "only beside a prompt of text");
+    request.suffix = *suffix;
   }
   body.integer("best_of", 1, 1);  // more would be paid for and thrown away
   if (const auto logprobs = body.integer("logprobs", 0, kMostLogprobs)) {

@@ -43,6 +43,7 @@ struct TextRequest : CompletionRequest {
   std::vector<std::string> prompts;  // or
   std::vector<std::vector<TokenId>> token_prompts;
   bool echo = false;
+  std::optional<std::string> suffix;  // text after a gap that the answer fills
 };
 
 struct RequestRules {

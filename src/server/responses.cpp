@@ -11,8 +11,8 @@
 namespace fathom::server {
 namespace {
 
-/// An answer becomes a list of items: a thought, a message, calls. Streamed or whole, they are built
-/// in one way; streamed, each step is told by an event.
+/// An answer becomes a list of items: a thought, a message, calls. Streamed or whole, they are
+/// built in one way; streamed, each step is told by an event.
 class ResponsesCompletion final : public Completion {
  public:
   ResponsesCompletion(const ServedModel& model, const ResponsesRequest& asked,
@@ -88,8 +88,8 @@ class ResponsesCompletion final : public Completion {
       out += item_event("response.content_part.done", {{"content_index", 0}, {"part", part}});
     }
     item["status"] = status;
-    out += event("response.output_item.done",
-                 {{"output_index", output_.size() - 1}, {"item", item}});
+    out +=
+        event("response.output_item.done", {{"output_index", output_.size() - 1}, {"item", item}});
     return out;
   }
 
@@ -109,9 +109,9 @@ class ResponsesCompletion final : public Completion {
     output_.back().at("content")[0].at("text").get_ref<std::string&>() += text;
     Json data{{"content_index", 0}, {"delta", text}};
     if (message) data["logprobs"] = Json::array();
-    return out += item_event(
-               message ? "response.output_text.delta" : "response.reasoning_text.delta",
-               std::move(data));
+    return out +=
+           item_event(message ? "response.output_text.delta" : "response.reasoning_text.delta",
+                      std::move(data));
   }
 
   std::string pieces(const std::vector<ToolPiece>& parts) {
@@ -154,8 +154,12 @@ class ResponsesCompletion final : public Completion {
   // ---- the response -------------------------------------------------------------------------
 
   Json response(const char* status) const {
-    Json json{{"id", id_},         {"object", "response"}, {"created_at", created_},
-              {"status", status},  {"background", false},  {"error", nullptr},
+    Json json{{"id", id_},
+              {"object", "response"},
+              {"created_at", created_},
+              {"status", status},
+              {"background", false},
+              {"error", nullptr},
               {"incomplete_details", nullptr}};
     json.update(echoed_);
     json["model"] = model_.name;
@@ -225,7 +229,8 @@ std::string read_parts(const Fields& owner, std::string_view name) {
     const Fields part(content[i], fmt::format("{}[{}]", owner.path_of(name), i));
     const std::string type = part.text("type").value_or("");
     if (type != "input_text" && type != "output_text" && type != "text" && type != "refusal") {
-      refuse(part.path_of("type"), fmt::format("'{}' cannot be read by this model: only text", type));
+      refuse(part.path_of("type"),
+             fmt::format("'{}' cannot be read by this model: only text", type));
     }
     const char* field = type == "refusal" ? "refusal" : "text";
     part.need(field);
@@ -242,11 +247,11 @@ void read_item(const Fields& item, Json& messages) {
     messages.push_back({{"role", *item.text("role")}, {"content", read_parts(item, "content")}});
   } else if (type == "function_call") {
     item.need("name");
-    Json call{{"id", item.text("call_id").value_or("")},
-              {"type", "function"},
-              {"function",
-               {{"name", *item.text("name")},
-                {"arguments", item.text("arguments").value_or("{}")}}}};
+    Json call{
+        {"id", item.text("call_id").value_or("")},
+        {"type", "function"},
+        {"function",
+         {{"name", *item.text("name")}, {"arguments", item.text("arguments").value_or("{}")}}}};
     // Calls of one turn belong to one message, with the words before them.
     const bool joins = !messages.empty() && messages.back().at("role") == "assistant";
     if (!joins) messages.push_back({{"role", "assistant"}, {"content", ""}});
@@ -315,10 +320,12 @@ ResponsesRequest read_responses_request(const Json& json, const ServedModel& mod
       refuse(name, "this server keeps no responses: send the conversation's items as input");
     }
   }
-  if (body.boolean("background").value_or(false)) refuse("background", "answers come as they are made");
+  if (body.boolean("background").value_or(false))
+    refuse("background", "answers come as they are made");
   if (const Json* include = body.array("include"); include != nullptr) {
     for (const Json& one : *include) {
-      if (one == "message.output_text.logprobs") refuse("include", "log-probabilities are not here");
+      if (one == "message.output_text.logprobs")
+        refuse("include", "log-probabilities are not here");
     }
   }
   ResponsesRequest request;

@@ -2,6 +2,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/fim.h"
 #include "server/completion.h"
 #include "server/openai_completion.h"
 
@@ -24,6 +25,10 @@ class TextCompletion final : public OpenAiCompletion {
     };
     // What a client writes is text: it cannot write a control token.
     for (const std::string& text : asked.prompts) {
+      if (asked.suffix) {
+        add(fim_prompt(tokenizer, *fim_tokens(tokenizer), text, *asked.suffix), text);
+        continue;
+      }
       add(tokenizer.encode(text, {.add_special = true, .parse_special = false}), text);
     }
     for (const std::vector<TokenId>& ids : asked.token_prompts) add(ids, tokenizer.decode(ids));

@@ -328,6 +328,21 @@ TEST(Chat, ThoughtsThatComeBackAreDroppedOrRefused) {
   EXPECT_EQ(strict.chat(body).status, 400);
 }
 
+TEST(Text, ASuffixMakesTheAnswerFillTheGap) {
+  // The model sees the marks: it answers with their order.
+  const auto marks = ids("<|fim_prefix|><|fim_suffix|><|fim_middle|>");
+  ASSERT_EQ(marks.size(), 3U);
+  TestServer server({}, {}, {}, [=](TokenId last, std::size_t position) {
+    return last == marks[2] ? ids("f")[0] : alphabet(last, position);
+  });
+  const Reply reply = server.ask(
+      post("/beta/completions", R"({"prompt": "ab<|end|>", "suffix": "yz", "max_tokens": 3})"));
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  EXPECT_EQ(reply.json().at("choices")[0].at("text"), "fgh");
+  // Three marks, a and b, y and z, and <|end|> as seven characters (of which | is none here).
+  EXPECT_GE(reply.json().at("usage").at("prompt_tokens").get<int>(), 3 + 2 + 2 + 5);
+}
+
 TEST(Constrained, AnswersAreTextsOfTheirSchema) {
   TestServer server;
   const Json schema{{"type", "object"},

@@ -125,15 +125,13 @@ TEST(Responses, FunctionsAreCalledAndTheirResultsComeBack) {
     }
   }
   EXPECT_EQ(arguments, call.at("arguments"));
-  const Json input = Json::array({{{"role", "user"}, {"content", "u"}},
-                                  call,
-                                  {{"type", "function_call_output"},
-                                   {"call_id", call.at("call_id")},
-                                   {"output", "blue"}},
-                                  {{"type", "message"},
-                                   {"role", "user"},
-                                   {"content", Json::array({{{"type", "input_text"},
-                                                             {"text", "u"}}})}}});
+  const Json input = Json::array(
+      {{{"role", "user"}, {"content", "u"}},
+       call,
+       {{"type", "function_call_output"}, {"call_id", call.at("call_id")}, {"output", "blue"}},
+       {{"type", "message"},
+        {"role", "user"},
+        {"content", Json::array({{{"type", "input_text"}, {"text", "u"}}})}}});
   const Reply again = ask(server, {{"input", input}, {"instructions", "B"}});
   ASSERT_EQ(again.status, 200) << again.body;
   EXPECT_EQ(again.json().at("output")[0].at("content")[0].at("text"), "vwxyz");
