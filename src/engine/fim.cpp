@@ -4,11 +4,11 @@ namespace fathom {
 
 std::optional<FimTokens> fim_tokens(const Tokenizer& tokenizer) {
   constexpr std::string_view kNames[][3] = {
-      {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},        // DeepSeek
-      {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},        // Qwen
-      {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},              // StarCoder, Granite
-      {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},              // SantaCoder
-      {"▁<PRE>", "▁<SUF>", "▁<MID>"}};                               // CodeLlama
+      {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},  // DeepSeek
+      {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},  // Qwen
+      {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},        // StarCoder, Granite
+      {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},        // SantaCoder
+      {"▁<PRE>", "▁<SUF>", "▁<MID>"}};                         // CodeLlama
   for (const auto& names : kNames) {
     const auto prefix = tokenizer.token_to_id(names[0]);
     const auto suffix = tokenizer.token_to_id(names[1]);
