@@ -9,7 +9,9 @@
 #include <string>
 
 #include "base/content_digest.h"
+#include "base/json_guard.h"
 #include "base/version.h"
+#include "cli/books_file.h"
 #include "cli/commands.h"
 #include "cli/model_loader.h"
 #include "server/listener.h"
@@ -24,6 +26,8 @@ struct Options {
   std::vector<std::string> aliases{"deepseek-chat", "deepseek-reasoner"};
   std::string name;
   std::string key_file;
+  std::string books_file;
+  std::string price_file;
   std::size_t parallel = 4;
   bool without_tls = false;
 };
@@ -75,6 +79,13 @@ server::ServedModel load(const Options& options, const Context& context) {
   server::ServedModel model;
   model.name = options.name.empty() ? display_name(options.model.model) : options.name;
   model.aliases = options.aliases;
+  if (!options.price_file.empty()) {
+    model.price =
+        server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file)
+            .of(model.name);
+    require(model.price.has_value(), ErrorCode::InvalidArgument,
+            "{}: there is no price for '{}', and no \"default\"", options.price_file, model.name);
+  }
   model.created = modified(loaded.path);
   model.chat = ChatFormat::load(*loaded.checkpoint, loaded.tokenizer);
   model.sampling = default_sampling(*loaded.checkpoint).params;
@@ -90,9 +101,16 @@ server::ServedModel load(const Options& options, const Context& context) {
 }
 
 void serve(Options& options, const Context& context) {
-  require(is_loopback(options.listener.address) || !options.key_file.empty(),
-          ErrorCode::InvalidArgument,
-          "{} can be reached from other machines: give keys (--keys FILE)",
+  // Books that nobody began are not begun here, unless they are asked for by name.
+  const std::filesystem::path books = books_path(options.books_file);
+  if (!options.books_file.empty() || std::filesystem::exists(books)) {
+    options.api.books = std::make_shared<server::Books>(books);
+  }
+  const bool has_keys =
+      !options.key_file.empty() || (options.api.books && options.api.books->has_keys());
+  require(is_loopback(options.listener.address) || has_keys, ErrorCode::InvalidArgument,
+          "{} can be reached from other machines: make a key ('fathom keys create NAME'), or give "
+          "some (--keys FILE)",
           options.listener.address);
   require(
       is_loopback(options.listener.address) || options.without_tls, ErrorCode::InvalidArgument,
@@ -114,7 +132,7 @@ void serve(Options& options, const Context& context) {
         "  curl {}/v1/chat/completions -H 'Content-Type: application/json'{} \\\n"
         "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n\n",
         "fathom", api.model().name, url, url,
-        options.api.keys.empty() ? "" : " -H 'Authorization: Bearer YOUR-KEY'");
+        !has_keys ? "" : " -H 'Authorization: Bearer YOUR-KEY'");
   }
   std::fflush(stdout);
   listener.run();
@@ -144,6 +162,12 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->capture_default_str()
       ->group(group);
   command->add_option("--keys", options->key_file, "A file with a key a line; one is then needed")
+      ->type_name("FILE")
+      ->group(group);
+  add_books_option(*command, options->books_file)->group(group);
+  command
+      ->add_option("--prices", options->price_file,
+                   "A JSON file of prices: answers then tell their cost (docs/prices.json)")
       ->type_name("FILE")
       ->group(group);
   command

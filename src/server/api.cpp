@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <utility>
 
 #include "server/api_error.h"
@@ -64,6 +65,12 @@ bool same_key(std::string_view a, std::string_view b) {
 
 ErrorForm form_of(const HttpRequest& request) {
   return request.path == "/v1/messages" ? ErrorForm::Anthropic : ErrorForm::OpenAi;
+}
+
+std::int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 Json ids_json(std::span<const TokenId> ids) {
@@ -130,10 +137,11 @@ void Api::check_access(const HttpRequest& request) const {
     }
   }
   // A browser asks before it shows a key.
-  if (options_.keys.empty() || request.method == "OPTIONS") return;
+  if (request.method == "OPTIONS" || !wants_key()) return;
   const std::string_view shown = shown_key(request);
   bool known = false;  // all are compared, so that the time does not tell which
   for (const std::string& key : options_.keys) known |= same_key(key, shown);
+  known = known || key_of(request).has_value();
   if (!known) {
     throw ApiError(401,
                    shown.empty() ? "this server wants a key: Authorization: Bearer KEY"
@@ -142,8 +150,16 @@ void Api::check_access(const HttpRequest& request) const {
   }
 }
 
+bool Api::wants_key() const {
+  return !options_.keys.empty() || (options_.books && options_.books->has_keys());
+}
+
+std::optional<Key> Api::key_of(const HttpRequest& request) const {
+  return options_.books ? options_.books->find(shown_key(request)) : std::nullopt;
+}
+
 std::uint64_t Api::cache_scope(const HttpRequest& request) const {
-  if (options_.keys.empty()) return 0;
+  if (!wants_key()) return 0;
   const std::string_view key = shown_key(request);
   std::uint64_t scope = 0;
   crypto_generichash(reinterpret_cast<unsigned char*>(&scope), sizeof scope,
@@ -173,6 +189,8 @@ Api::Answer Api::route(const HttpRequest& request) {
        [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Responses); }},
       {"GET", "/v1/models", models},
       {"GET", "/models", models},
+      {"GET", "/user/balance",
+       [](Api& api, const HttpRequest& r) -> Answer { return api.balance(r); }},
       {"GET", "/health",
        [](Api&, const HttpRequest&) -> Answer { return json_response({{"status", "ok"}}); }},
       {"GET", "/ready",
@@ -235,7 +253,20 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
   if (model.engine->stats().waiting >= options_.max_waiting) {
     throw ApiError(429, "too many requests wait already");
   }
-  const auto observe = [this](const AnswerRecord& record) { metrics_.count_answer(record); };
+  AnswerObserver observe;
+  observe.ended = [this](const AnswerRecord& record) { metrics_.count_answer(record); };
+  if (options_.books) {
+    const std::optional<Key> key = key_of(request);
+    if (key) options_.books->admit(*key, unix_seconds());
+    observe.settled = [books = options_.books, id = key ? key->id : 0, name = model.name,
+                       price = model.price](const UsageSum& sum) {
+      Charge charge{name, sum.cached, sum.prompt - sum.cached, sum.completion, sum.reasoning, 0};
+      if (price) {
+        charge.cost_nano = price->cost_nano(charge.cache_hit, charge.cache_miss, charge.completion);
+      }
+      books->record(id, charge, unix_seconds());
+    };
+  }
   const std::uint64_t scope = cache_scope(request);
   if (kind == Kind::Messages) {
     return messages_completion(model, read_messages_request(body, model), scope, observe);
@@ -247,6 +278,23 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
     return chat_completion(model, read_chat_request(body, model, options_.rules), scope, observe);
   }
   return text_completion(model, read_text_request(body, model), scope, observe);
+}
+
+/// DeepSeek's form: what the key may still spend. A key without such a limit has no balance.
+HttpResponse Api::balance(const HttpRequest& request) const {
+  const std::optional<Key> key = key_of(request);
+  Json infos = Json::array();
+  bool available = true;
+  if (key && key->limits.spend_nano) {
+    const std::int64_t left = *key->limits.spend_nano - key->spent_nano;
+    available = left > 0;
+    const std::string amount = fmt::format("{:.2f}", dollars(std::max<std::int64_t>(left, 0)));
+    infos.push_back({{"currency", "USD"},
+                     {"total_balance", amount},
+                     {"granted_balance", amount},
+                     {"topped_up_balance", "0.00"}});
+  }
+  return json_response({{"is_available", available}, {"balance_infos", std::move(infos)}});
 }
 
 HttpResponse Api::list_models() const {

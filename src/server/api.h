@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/books.h"
 #include "server/completion_request.h"
 #include "server/generation.h"
 #include "server/http.h"
@@ -28,6 +29,8 @@ struct ApiOptions {
   std::vector<std::string> hosts;
   /// Origins of web pages that may ask, beside the server's own: "https://chat.example.org".
   std::vector<std::string> origins;
+  /// Keys made by `fathom keys`, their limits, and what is used. May be null.
+  std::shared_ptr<Books> books;
   RequestRules rules;
   std::size_t max_waiting = 64;  // requests in the engine's queue, past which the answer is 429
 };
@@ -59,6 +62,11 @@ class Api {
   Answer generate(const HttpRequest& request, Kind kind);
   const ServedModel& model_for(const Json& body) const;
   HttpResponse list_models() const;
+  HttpResponse balance(const HttpRequest& request) const;
+  /// Once there is a key, every route wants one.
+  bool wants_key() const;
+  /// The key of the books that the request shows, if it is one of theirs.
+  std::optional<Key> key_of(const HttpRequest& request) const;
   HttpResponse tokenize(const HttpRequest& request) const;
   HttpResponse detokenize(const HttpRequest& request) const;
   HttpResponse apply_template(const HttpRequest& request) const;

@@ -16,7 +16,19 @@ struct AnswerRecord {
   Usage usage;
   FinishReason reason = FinishReason::Stop;
 };
-using AnswerObserver = std::function<void(const AnswerRecord&)>;
+
+/// The usage of all answers of a request. Prompts count once, however many answers they get.
+struct UsageSum {
+  std::size_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
+};
+
+/// Who is told of a request's end, on the thread that takes its events.
+struct AnswerObserver {
+  std::function<void(const AnswerRecord&)> ended = {};
+  /// The whole request has ended, or its client has left: then of what was known by then, all of
+  /// the prompt counting as read.
+  std::function<void(const UsageSum&)> settled = {};
+};
 
 /// Throw ApiError if the template or the tokenizer refuses the request. `model` outlives the
 /// result. `cache_scope`: whose prompts it may share pages with.

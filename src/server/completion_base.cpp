@@ -1,9 +1,11 @@
 #include "server/completion_base.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <random>
 #include <span>
+#include <utility>
 
 namespace fathom::server {
 
@@ -47,6 +49,16 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
   ends_.resize(requests_.size());
 }
 
+Completion::~Completion() {
+  for (Ticket& ticket : tickets_) ticket.cancel();
+  if (tickets_.empty() || settled_ || !observer_.settled) return;
+  try {
+    observer_.settled({prompt_tokens_, 0, written_tokens_, 0});
+  } catch (const std::exception& error) {
+    spdlog::error("a request that was left could not be accounted for: {}", error.what());
+  }
+}
+
 void Completion::start(Sink sink) {
   try {
     for (std::size_t i = 0; i < requests_.size(); ++i) {
@@ -55,12 +67,14 @@ void Completion::start(Sink sink) {
     }
   } catch (const Error& error) {
     for (Ticket& ticket : tickets_) ticket.cancel();
+    tickets_.clear();
     throw to_api_error(error);
   }
 }
 
 std::string Completion::take(std::size_t choice, Event event) {
   if (const auto* delta = std::get_if<Delta>(&event)) {
+    if (delta->token) ++written_tokens_;
     if (asked_.stream) return stream_delta(choice, *delta);
     keep(choice, *delta);
     return {};
@@ -69,7 +83,8 @@ std::string Completion::take(std::size_t choice, Event event) {
   if (end == nullptr) return {};
   ++ended_;
   ends_[choice] = *end;
-  if (observer_) observer_({end->usage, end->reason});
+  if (observer_.ended) observer_.ended({end->usage, end->reason});
+  if (done() && !std::exchange(settled_, true) && observer_.settled) observer_.settled(usage());
   if (!asked_.stream) return {};
   std::string out = end->reason == FinishReason::Failed ? stream_error(to_api_error(*end->error))
                                                         : stream_end(choice, *end);

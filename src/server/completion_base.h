@@ -21,18 +21,11 @@ inline std::string dump(const Json& json) {
 /// The prefix and 24 random hexadecimal digits.
 std::string new_id(const char* prefix);
 
-/// The usage of several answers to one or more prompts.
-struct UsageSum {
-  std::size_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
-};
-
 class Completion : public Generation {
  public:
   Completion(const ServedModel& model, const CompletionRequest& asked, AnswerObserver observer)
       : model_(model), asked_(asked), observer_(std::move(observer)) {}
-  ~Completion() override {
-    for (Ticket& ticket : tickets_) ticket.cancel();
-  }
+  ~Completion() override;
 
   void start(Sink sink) final;
   bool streams() const final { return asked_.stream; }
@@ -73,7 +66,9 @@ class Completion : public Generation {
   std::vector<Ticket> tickets_;
   std::vector<Finished> ends_;
   std::size_t ended_ = 0;
-  std::size_t prompt_tokens_ = 0;
+  std::size_t prompt_tokens_ = 0;   // of each prompt once
+  std::size_t written_tokens_ = 0;  // so far
+  bool settled_ = false;
 };
 
 }  // namespace fathom::server

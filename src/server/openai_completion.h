@@ -27,14 +27,18 @@ inline const char* finish_word(FinishReason reason) {
   }
 }
 
-inline Json usage_json(const UsageSum& sum) {
-  return {{"prompt_tokens", sum.prompt},
-          {"completion_tokens", sum.completion},
-          {"total_tokens", sum.prompt + sum.completion},
-          {"prompt_tokens_details", {{"cached_tokens", sum.cached}}},
-          {"completion_tokens_details", {{"reasoning_tokens", sum.reasoning}}},
-          {"prompt_cache_hit_tokens", sum.cached},
-          {"prompt_cache_miss_tokens", sum.prompt - sum.cached}};
+/// `price`: then also what it cost, in dollars.
+inline Json usage_json(const UsageSum& sum, const std::optional<Price>& price) {
+  const std::size_t missed = sum.prompt - sum.cached;
+  Json json{{"prompt_tokens", sum.prompt},
+            {"completion_tokens", sum.completion},
+            {"total_tokens", sum.prompt + sum.completion},
+            {"prompt_tokens_details", {{"cached_tokens", sum.cached}}},
+            {"completion_tokens_details", {{"reasoning_tokens", sum.reasoning}}},
+            {"prompt_cache_hit_tokens", sum.cached},
+            {"prompt_cache_miss_tokens", missed}};
+  if (price) json["cost"] = dollars(price->cost_nano(sum.cached, missed, sum.completion));
+  return json;
 }
 
 /// The envelope that chat and text completions share.
@@ -57,7 +61,7 @@ class OpenAiCompletion : public Completion {
     if (asked_.include_usage) {
       Json chunk = envelope(stream_object());
       chunk["choices"] = Json::array();
-      chunk["usage"] = usage_json(usage());
+      chunk["usage"] = usage_json(usage(), model_.price);
       out = "data: " + dump(chunk) + "\n\n";
     }
     return out + "data: [DONE]\n\n";
@@ -67,7 +71,7 @@ class OpenAiCompletion : public Completion {
     for (std::size_t i = 0; i < ends().size(); ++i) choices.push_back(choice_json(i, ends()[i]));
     Json body = envelope(object());
     body["choices"] = std::move(choices);
-    body["usage"] = usage_json(usage());
+    body["usage"] = usage_json(usage(), model_.price);
     return body;
   }
   std::string chunk(Json choice) const {

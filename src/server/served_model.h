@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/sampling_defaults.h"
 #include "server/grammar_cache.h"
+#include "server/prices.h"
 
 namespace fathom::server {
 
@@ -20,6 +22,7 @@ struct ServedModel {
   std::unique_ptr<ChatFormat> chat;  // null: a base model, which only continues text
   SamplingParams sampling;           // where a request says nothing
   std::unique_ptr<Engine> engine;
+  std::optional<Price> price;  // absent: nothing is said of costs
   std::unique_ptr<GrammarCache> grammars = std::make_unique<GrammarCache>();
   std::string fingerprint;  // changes with the model, the engine's version and its settings
 

@@ -171,7 +171,8 @@ class TestServer {
  public:
   explicit TestServer(server::ListenerOptions listener = {}, server::ApiOptions api = {},
                       std::chrono::milliseconds token_time = {},
-                      FakeModel::Script script = alphabet) {
+                      FakeModel::Script script = alphabet,
+                      std::optional<server::Price> price = {}) {
     listener.port = 0;
     auto fake = std::make_unique<FakeModel>(std::move(script));
     fake->delay = token_time;
@@ -181,6 +182,7 @@ class TestServer {
     model.chat = std::make_unique<ChatFormat>(kTemplate, small_tokenizer());
     model.sampling.temperature = 0;
     model.fingerprint = "fp_test";
+    model.price = price;
     model.engine = std::make_unique<Engine>(std::move(fake), small_tokenizer());
     api_ = std::make_unique<server::Api>(std::move(model), std::move(api));
     listener_ = std::make_unique<server::Listener>(*api_, listener);

@@ -1,0 +1,288 @@
+// Keys, their limits, and what is used with them.
+#include "server/books.h"
+
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "server/api_error.h"
+#include "server/prices.h"
+#include "server/test_server.h"
+
+namespace fathom {
+namespace {
+
+using namespace test;  // NOLINT
+using server::Books;
+using server::Charge;
+using server::Key;
+using server::KeyLimits;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class BooksTest : public testing::Test {
+ protected:
+  BooksTest() {
+    char name[] = "/tmp/fathom-books-XXXXXX";
+    folder = ::mkdtemp(name);
+    file = folder / "books.sqlite";
+  }
+  ~BooksTest() override { std::filesystem::remove_all(folder); }
+
+  std::string raw() const {
+    std::string all;
+    for (const auto& each : std::filesystem::directory_iterator(folder)) {
+      std::ifstream in(each.path(), std::ios::binary);
+      std::stringstream text;
+      text << in.rdbuf();
+      all += text.str();
+    }
+    return all;
+  }
+  std::filesystem::path folder, file;
+};
+
+TEST_F(BooksTest, AKeyIsKeptAsADigestAndFoundByIt) {
+  Books books(file);
+  EXPECT_FALSE(books.has_keys());
+  const std::string key = books.create_key("alice", {});
+  EXPECT_EQ(key.size(), 46U);
+  EXPECT_TRUE(key.starts_with("sk-"));
+  EXPECT_NE(key, books.create_key("bob", {}));
+  ASSERT_TRUE(books.find(key));
+  EXPECT_EQ(books.find(key)->name, "alice");
+  EXPECT_FALSE(books.find(key.substr(1)));
+  EXPECT_FALSE(books.find(""));
+  EXPECT_THAT(raw(), Not(HasSubstr(key.substr(12)))) << "not in any file";
+  struct stat info{};
+  for (const auto& each : std::filesystem::directory_iterator(folder)) {
+    ASSERT_EQ(::stat(each.path().c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777, 0600U) << each.path();
+  }
+  EXPECT_THROW(books.create_key("alice", {}), Error) << "taken";
+  EXPECT_THROW(books.create_key("", {}), Error);
+  books.revoke_key("alice");
+  EXPECT_FALSE(books.find(key));
+  EXPECT_TRUE(books.has_keys());
+  EXPECT_THROW(books.revoke_key("alice"), Error);
+  EXPECT_THROW(books.revoke_key("nobody"), Error);
+}
+
+TEST_F(BooksTest, LimitsAreKept) {
+  Books books(file);
+  KeyLimits limits;
+  limits.requests_per_minute = 2;
+  limits.tokens_per_day = 100;
+  limits.spend_nano = 5000;
+  const std::string secret = books.create_key("k", limits);
+  const auto status = [&](std::int64_t now) -> unsigned {
+    try {
+      books.admit(*books.find(secret), now);
+      return 200;
+    } catch (const server::ApiError& error) {
+      return error.status();
+    }
+  };
+  const std::int64_t now = 1'000'000;
+  EXPECT_EQ(status(now), 200U);
+  EXPECT_EQ(status(now + 1), 200U);
+  EXPECT_EQ(status(now + 2), 429U) << "a third within a minute";
+  EXPECT_EQ(status(now + 60), 200U);
+  const std::int64_t id = books.find(secret)->id;
+  books.record(id, {"m", 10, 50, 40, 0, 1000}, now + 61);
+  EXPECT_EQ(status(now + 200), 429U) << "100 tokens are used";
+  EXPECT_EQ(status(now + 61 + 24 * 60 * 60), 200U) << "a day later";
+  books.record(id, {"m", 0, 1, 1, 0, 4000}, now + 100'000);
+  EXPECT_EQ(books.find(secret)->spent_nano, 5000);
+  EXPECT_EQ(status(now + 900'000), 402U);
+}
+
+TEST_F(BooksTest, UsageAddsUpByKeyAndModel) {
+  Books books(file);
+  books.create_key("a", {});
+  books.create_key("b", {});
+  const auto id = [&](std::size_t i) { return books.keys()[i].id; };
+  books.record(id(0), {"m", 1, 2, 3, 1, 10}, 100);
+  books.record(id(0), {"m", 10, 20, 30, 0, 100}, 200);
+  books.record(id(0), {"n", 5, 5, 5, 0, 7}, 200);
+  books.record(id(1), {"m", 1, 1, 1, 0, 1}, 300);
+  books.record(0, {"m", 9, 9, 9, 0, 0}, 300);
+  const auto lines = books.usage(150);
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_EQ(lines[0].key, "");
+  EXPECT_EQ(lines[1].key, "a");
+  EXPECT_EQ(lines[1].model, "m");
+  EXPECT_EQ(lines[1].requests, 1);
+  EXPECT_EQ(lines[1].cost_nano, 100);
+  const auto all_of_a = books.usage(0, "a");
+  ASSERT_EQ(all_of_a.size(), 2U);
+  EXPECT_EQ(all_of_a[0].cache_hit, 11);
+  EXPECT_EQ(all_of_a[0].cache_miss, 22);
+  EXPECT_EQ(all_of_a[0].completion, 33);
+}
+
+TEST_F(BooksTest, ADamagedOrForeignFileIsSaid) {
+  std::ofstream(file) << std::string(5000, 'x');
+  try {
+    const Books books(file);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::Corrupt);
+    EXPECT_THAT(error.what(), HasSubstr(file.string()));
+  }
+}
+
+/// What record() has returned from is there after kill -9, and the file is whole.
+TEST_F(BooksTest, NothingRecordedIsLostToKill9) {
+  const std::string secret = Books(file).create_key("k", {});
+  std::mt19937 random(1);
+  std::int64_t acknowledged = 0;
+  for (int round = 0; round < 200; ++round) {
+    int pipe_of[2];
+    ASSERT_EQ(::pipe(pipe_of), 0);
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      ::close(pipe_of[0]);
+      try {
+        Books books(file);
+        const std::int64_t id = books.find(secret)->id;
+        for (;;) {
+          books.record(id, {"m", 0, 1, 1, 0, 1}, 1000);
+          if (::write(pipe_of[1], "x", 1) != 1) ::_exit(1);
+        }
+      } catch (...) {
+        ::_exit(2);
+      }
+    }
+    ::close(pipe_of[1]);
+    ::usleep(static_cast<useconds_t>(500 + random() % 4000));
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status)) << "the child could not write";
+    char block[4096];
+    for (ssize_t count; (count = ::read(pipe_of[0], block, sizeof block)) > 0;) {
+      acknowledged += count;
+    }
+    ::close(pipe_of[0]);
+    const Books books(file);
+    const auto lines = books.usage(0);
+    const std::int64_t found = lines.empty() ? 0 : lines[0].requests;
+    ASSERT_GE(found, acknowledged);
+    ASSERT_LE(found, acknowledged + round + 1) << "one a round may not have been told of";
+    EXPECT_EQ(books.find(secret)->spent_nano, found) << "usage and spending agree";
+  }
+  EXPECT_GT(acknowledged, 200);
+}
+
+TEST(Prices, AreReadAndAppliedExactly) {
+  const auto table = server::PriceTable::parse(
+      R"({"m": {"cache_hit": 0.07, "cache_miss": 0.27, "output": 1.1},
+          "default": {"cache_hit": 0, "cache_miss": 1, "output": 2}})",
+      "p.json");
+  EXPECT_EQ(table.of("m")->cost_nano(1'000'000, 1'000'000, 1'000'000), 1'440'000'000);
+  EXPECT_EQ(table.of("m")->cost_nano(30, 1, 8), 11'170);
+  EXPECT_EQ(table.of("other")->cost_nano(5, 1, 1), 3'000);
+  EXPECT_FALSE(server::PriceTable().of("m"));
+  for (const char* wrong : {"[]", R"({"m": 1})", R"({"m": {"cache_hit": 1, "cache_miss": 1}})",
+                            R"({"m": {"cache_hit": -1, "cache_miss": 1, "output": 1}})", "{"}) {
+    EXPECT_THROW(server::PriceTable::parse(wrong, "p.json"), Error) << wrong;
+  }
+}
+
+class BilledTest : public BooksTest {
+ protected:
+  server::ApiOptions options() {
+    books = std::make_shared<Books>(file);
+    server::ApiOptions api;
+    api.books = books;
+    return api;
+  }
+  static std::string bearer(const std::string& key) {
+    return "Authorization: Bearer " + key + "\r\n";
+  }
+  static constexpr server::Price kPrice{1, 10, 100};  // 1, 10 and 100 microdollars... a token
+  std::shared_ptr<Books> books;
+};
+
+TEST_F(BilledTest, AnswersTellTheirCostAndTheBooksAddThemUp) {
+  TestServer server({}, options(), {}, alphabet, kPrice);
+  const std::string key = books->create_key("alice", {});
+  EXPECT_EQ(server.chat({}).status, 401) << "once there is a key";
+  const Json first = server.chat({}, bearer(key)).json();
+  // One token read, six written: 10 + 600 millionths.
+  EXPECT_DOUBLE_EQ(first.at("usage").at("cost").get<double>(), 610e-6);
+  const auto events =
+      server
+          .chat({{"stream", true}, {"stream_options", {{"include_usage", true}}}, {"n", 2}},
+                bearer(key))
+          .events();
+  const Json last = Json::parse(events[events.size() - 2]);
+  EXPECT_EQ(last.at("usage").at("completion_tokens"), 12);
+  EXPECT_DOUBLE_EQ(last.at("usage").at("cost").get<double>(), 1210e-6) << "one prompt for both";
+  const auto lines = books->usage(0);
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0].key, "alice");
+  EXPECT_EQ(lines[0].requests, 2);
+  EXPECT_EQ(lines[0].completion, 18);
+  EXPECT_EQ(lines[0].cost_nano, 1'820'000);
+  books->revoke_key("alice");
+  EXPECT_EQ(server.chat({}, bearer(key)).status, 401) << "from then on";
+}
+
+TEST_F(BilledTest, LimitsAnswer429And402AndTheBalanceTells) {
+  TestServer server({}, options(), {}, alphabet, kPrice);
+  KeyLimits limits;
+  limits.spend_nano = 1'000'000;
+  const std::string key = books->create_key("k", limits);
+  const auto balance = [&] { return server.ask(get("/user/balance", bearer(key))).json(); };
+  EXPECT_EQ(balance().at("is_available"), true);
+  EXPECT_EQ(server.chat({}, bearer(key)).status, 200);
+  EXPECT_EQ(server.chat({}, bearer(key)).status, 200) << "610 of 1,000 are spent before it";
+  const Reply refused = server.chat({}, bearer(key));
+  EXPECT_EQ(refused.status, 402);
+  EXPECT_THAT(refused.body, HasSubstr("insufficient_balance"));
+  EXPECT_EQ(balance().at("is_available"), false);
+  EXPECT_EQ(balance().at("balance_infos")[0].at("total_balance"), "0.00");
+  KeyLimits slow;
+  slow.requests_per_minute = 1;
+  const std::string other = books->create_key("slow", slow);
+  EXPECT_EQ(server.chat({}, bearer(other)).status, 200);
+  const Reply again = server.chat({}, bearer(other));
+  EXPECT_EQ(again.status, 429);
+  EXPECT_TRUE(again.headers.contains("retry-after"));
+}
+
+TEST_F(BilledTest, AClientThatLeavesPaysForWhatWasWritten) {
+  TestServer server({}, options(), std::chrono::milliseconds(20), alphabet, kPrice);
+  const std::string key = books->create_key("k", {});
+  {
+    Client client(server.port());
+    const Json body{{"stream", true},
+                    {"messages", Json::array({{{"role", "user"}, {"content", "a"}}})}};
+    client.send(post("/v1/chat/completions", body.dump(), bearer(key)));
+    client.read_until([](const std::string& text) { return text.find("\"d\"") != text.npos; });
+  }
+  for (int i = 0; i < 200 && books->usage(0).empty(); ++i) ::usleep(20'000);
+  const auto lines = books->usage(0);
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_GE(lines[0].completion, 3);
+  EXPECT_LT(lines[0].completion, 26);
+}
+
+TEST_F(BilledTest, WithoutKeysAnybodyMayAskAndUsageIsCounted) {
+  TestServer server({}, options(), {}, alphabet, kPrice);
+  EXPECT_EQ(server.chat({}).status, 200);
+  ASSERT_EQ(books->usage(0).size(), 1U);
+  EXPECT_EQ(books->usage(0)[0].key, "");
+  EXPECT_TRUE(server.ask(get("/user/balance")).json().at("balance_infos").empty());
+}
+
+}  // namespace
+}  // namespace fathom
