@@ -40,14 +40,14 @@ server::Books open_books(const std::string& chosen) {
   return server::Books(file);
 }
 
-struct CreateOptions {
-  std::string books, name;
+struct KeysOptions {
+  std::string action, books, name;
   std::int64_t requests = 0;
   std::int64_t tokens = 0;
   double spend = -1;
 };
 
-void create(const CreateOptions& options, const Context& context) {
+void create(const KeysOptions& options, const Context& context) {
   server::KeyLimits limits;
   if (options.requests > 0) limits.requests_per_minute = options.requests;
   if (options.tokens > 0) limits.tokens_per_day = options.tokens;
@@ -168,49 +168,43 @@ std::filesystem::path books_path(const std::string& chosen) {
 
 void add_keys_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("keys", "Make, list and revoke the server's keys");
-  command->require_subcommand(1);
-  {
-    CLI::App* sub = command->add_subcommand("create", "Make a key, and show it once");
-    auto options = std::make_shared<CreateOptions>();
-    sub->add_option("NAME", options->name, "Whose it is")->required();
-    sub->add_option("--requests-per-minute", options->requests,
-                    "Requests that may begin in a minute")
-        ->type_name("N")
-        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
-    sub->add_option("--tokens-per-day", options->tokens,
-                    "Tokens of prompts and answers in 24 hours")
-        ->type_name("N")
-        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
-    sub->add_option("--spend", options->spend, "Dollars that it may spend in all (serve --prices)")
-        ->type_name("USD")
-        ->check(CLI::Range(0.0, 1e9));
-    add_books_option(*sub, options->books);
-    add_json_option(*sub, context);
-    sub->callback([options, &context] { create(*options, context); });
-  }
-  {
-    CLI::App* sub = command->add_subcommand("list", "List the keys");
-    auto file = std::make_shared<std::string>();
-    add_books_option(*sub, *file);
-    add_json_option(*sub, context);
-    sub->callback([file, &context] { list(*file, context); });
-  }
-  {
-    CLI::App* sub = command->add_subcommand("revoke", "End a key; what it used stays in the books");
-    struct Options {
-      std::string books, name;
-    };
-    auto options = std::make_shared<Options>();
-    sub->add_option("NAME", options->name, "Whose it is")->required();
-    add_books_option(*sub, options->books);
-    add_json_option(*sub, context);
-    sub->callback([options, &context] {
-      open_books(options->books).revoke_key(options->name);
-      if (context.json) print_json({{"revoked", options->name}});
-      print_note(context, fmt::format("the key of '{}' is no longer good", options->name));
-    });
-  }
+  auto options = std::make_shared<KeysOptions>();
+  command
+      ->add_option("ACTION", options->action, "Make a key and show it once, list all, or end one")
+      ->required()
+      ->check(CLI::IsMember({"create", "list", "revoke"}));
+  command->add_option("NAME", options->name, "Whose key it is");
+  const char* group = "create";
+  command
+      ->add_option("--requests-per-minute", options->requests,
+                   "Requests that may begin in a minute")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+      ->group(group);
+  command
+      ->add_option("--tokens-per-day", options->tokens, "Tokens of prompts and answers in 24 hours")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+      ->group(group);
+  command
+      ->add_option("--spend", options->spend, "Dollars that it may spend in all (serve --prices)")
+      ->type_name("USD")
+      ->check(CLI::Range(0.0, 1e9))
+      ->group(group);
+  add_books_option(*command, options->books);
+  add_json_option(*command, context);
   command->footer("fathom keys create alice --requests-per-minute 60 --spend 5");
+  command->callback([options, &context] {
+    if (options->action == "list") return list(options->books, context);
+    if (options->name.empty()) {
+      throw CLI::RequiredError("NAME, the key that is to be " +
+                               std::string(options->action == "create" ? "made" : "ended"));
+    }
+    if (options->action == "create") return create(*options, context);
+    open_books(options->books).revoke_key(options->name);
+    if (context.json) print_json({{"revoked", options->name}});
+    print_note(context, fmt::format("the key of '{}' is no longer good", options->name));
+  });
 }
 
 void add_usage_command(CLI::App& app, Context& context) {

@@ -56,6 +56,9 @@ class CancelObserver final : public Observer {
 /// Smaller batches are over soon, and are not worth the observer's look at the hidden states.
 constexpr std::size_t kLongBatch = 64;
 
+/// Tokens that another request is about to have read: fewer are sooner read again.
+constexpr std::size_t kWorthWaiting = 16;
+
 }  // namespace
 
 Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vocab_size)
@@ -108,16 +111,21 @@ void Scheduler::drop_cancelled() {
 }
 
 void Scheduler::admit() {
-  while (!waiting_.empty() && active_.size() < options_.max_active) {
-    const std::shared_ptr<Job> job = waiting_.front();
+  for (auto next = waiting_.begin();
+       next != waiting_.end() && active_.size() < options_.max_active;) {
+    const std::shared_ptr<Job> job = *next;
     const Match match = find_match(*job);
+    if (is_being_read(*job, match.tokens)) {
+      ++next;
+      continue;
+    }
     // Room for its prompt and a page of answer, or it would soon be sent back. A lone request is
     // let in regardless: there is nobody to wait for.
     const std::size_t wanted = job->tokens.size() - match.tokens + KvCache::kPageTokens;
     while (cache_.free_tokens() < wanted && evict_idle(match.source)) {
     }
     if (cache_.free_tokens() < wanted && !active_.empty()) return;
-    waiting_.pop_front();
+    next = waiting_.erase(next);
     start(*job, match);
     active_.push_back(job);
   }
@@ -139,6 +147,15 @@ Scheduler::Match Scheduler::find_match(const Job& job) const {
              other->request.cache_scope);
   }
   return best;
+}
+
+bool Scheduler::is_being_read(const Job& job, std::size_t known) const {
+  const std::span<const TokenId> reusable(job.tokens.data(), job.tokens.size() - 1);
+  return std::ranges::any_of(active_, [&](const auto& other) {
+    if (other->writing() || other->request.cache_scope != job.request.cache_scope) return false;
+    const std::size_t common = common_prefix(other->tokens, reusable);
+    return other->fed < common && common >= known + kWorthWaiting;
+  });
 }
 
 void Scheduler::start(Job& job, const Match& match) {

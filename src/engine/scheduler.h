@@ -116,6 +116,9 @@ class Scheduler {
   void drop_cancelled();
   void admit();
   Match find_match(const Job& job) const;
+  /// Whether an active request is just now reading much that the job begins with too, beyond what
+  /// is known, so that waiting saves work: several answers to one prompt are asked for at once.
+  bool is_being_read(const Job& job, std::size_t known) const;
   /// Gives the job a sequence that begins with the match.
   void start(Job& job, const Match& match);
   std::vector<Share> plan(Batch& batch) const;

@@ -6,6 +6,7 @@
 
 #include "engine/tool_parser.h"
 #include "server/completion.h"
+#include "server/consistency.h"
 #include "server/openai_completion.h"
 
 namespace fathom::server {
@@ -21,7 +22,9 @@ class ChatCompletion final : public OpenAiCompletion {
  public:
   ChatCompletion(const ServedModel& model, const ChatRequest& asked, std::uint64_t cache_scope,
                  AnswerObserver observer)
-      : OpenAiCompletion(model, asked, "chatcmpl-", std::move(observer)), parts_(asked.choices) {
+      : OpenAiCompletion(model, asked, "chatcmpl-", std::move(observer)),
+        votes_(asked.votes),
+        parts_(asked.choices) {
     if (asked.tools) {
       format_ = &model.chat->tool_format();
       for (Part& part : parts_) part.parser.emplace(*format_);
@@ -112,7 +115,29 @@ class ChatCompletion final : public OpenAiCompletion {
     return out;
   }
 
+  /// Which answer is given, and who agreed.
+  Json vote(std::size_t& chosen) const {
+    std::vector<std::string> texts;
+    std::vector<bool> whole;
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      texts.push_back(parts_[i].content);
+      whole.push_back(ends()[i].reason == FinishReason::Stop);
+    }
+    const Verdict verdict = majority(texts, whole);
+    chosen = verdict.chosen;
+    Json votes = Json::array();
+    for (const Vote& each : verdict.votes) {
+      votes.push_back({{"answer", each.answer}, {"count", each.count}});
+    }
+    return {{"k", parts_.size()}, {"votes", std::move(votes)}};
+  }
+
   std::string stream_delta(std::size_t choice, const Delta& delta) override {
+    if (votes_) {
+      // Nobody knows yet which of them will be given.
+      keep(choice, delta);
+      return {};
+    }
     const bool has_logprobs = wants_logprobs() && delta.token;
     if (delta.text.empty() && !has_logprobs) return {};
     const bool thinking = delta.channel == Channel::Reasoning;
@@ -133,7 +158,24 @@ class ChatCompletion final : public OpenAiCompletion {
     return out + delta_chunk(choice, {{"content", delta.text}}, std::move(logprobs));
   }
 
+  std::string stream_verdict() {
+    std::size_t chosen = 0;
+    Json votes = vote(chosen);
+    const Part& part = parts_[chosen];
+    std::string out = begin(0);
+    if (!part.reasoning.empty()) {
+      out += delta_chunk(0, {{"content", nullptr}, {"reasoning_content", part.reasoning}});
+    }
+    out += delta_chunk(0, {{"content", part.content}});
+    return out += chunk({{"index", 0},
+                         {"delta", Json::object()},
+                         {"logprobs", nullptr},
+                         {"finish_reason", finish_word(ends()[chosen].reason)},
+                         {"self_consistency", std::move(votes)}});
+  }
+
   std::string stream_end(std::size_t choice, const Finished& end) override {
+    if (votes_) return done() ? stream_verdict() : std::string();
     Part& part = parts_[choice];
     // Somebody who waits for the role gets it even from an answer without a word.
     const bool silent = !part.begun;
@@ -180,6 +222,16 @@ class ChatCompletion final : public OpenAiCompletion {
     (thinking ? part.reasoning_logprobs : part.content_logprobs).push_back(logprob(*delta.token));
   }
 
+  Json choices_json() override {
+    if (!votes_) return OpenAiCompletion::choices_json();
+    std::size_t chosen = 0;
+    Json votes = vote(chosen);
+    Json choice = choice_json(chosen, ends()[chosen]);
+    choice["index"] = 0;
+    choice["self_consistency"] = std::move(votes);
+    return Json::array({std::move(choice)});
+  }
+
   Json choice_json(std::size_t choice, const Finished& end) override {
     Part& part = parts_[choice];
     if (part.parser) keep_pieces(part, part.parser->finish());
@@ -201,6 +253,7 @@ class ChatCompletion final : public OpenAiCompletion {
     return json;
   }
 
+  const bool votes_;
   const ToolFormat* format_ = nullptr;
   std::vector<Part> parts_;
 };

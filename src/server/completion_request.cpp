@@ -16,6 +16,7 @@ constexpr std::size_t kMostStops = 16;
 constexpr std::size_t kMostStopBytes = 1024;
 constexpr std::size_t kMostChoices = 16;
 constexpr std::size_t kMostPrompts = 64;
+constexpr std::int64_t kMostVoters = 64;
 constexpr std::int64_t kMostLogprobs = 20;
 
 [[noreturn]] void refuse(const std::string& field, const std::string& why) {
@@ -273,7 +274,13 @@ ChatRequest read_chat_request(const Json& json, const ServedModel& model,
     request.form = tools_form(*request.tools, model.chat->tool_format());
   }
   refuse_unsupported(body, {"functions", "audio", "prediction", "chat_template",
-                            "chat_template_kwargs", "guided_json", "self_consistency"});
+                            "chat_template_kwargs", "guided_json"});
+  if (const auto voters = body.integer("self_consistency", 1, kMostVoters); voters) {
+    if (request.choices != 1) refuse("n", "not beside self_consistency, which gives one answer");
+    if (request.tools) refuse("tools", "not beside self_consistency: calls cannot be voted on");
+    request.votes = true;
+    request.choices = static_cast<std::size_t>(*voters);
+  }
   const bool logprobs = body.boolean("logprobs").value_or(false);
   const auto top = body.integer("top_logprobs", 0, kMostLogprobs);
   if (top && !logprobs) throw ApiError(400, "top_logprobs wants logprobs: true", "top_logprobs");

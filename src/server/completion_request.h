@@ -36,6 +36,7 @@ struct ChatRequest : CompletionRequest {
   std::optional<bool> think;  // thinking.type, reasoning_effort
   std::optional<std::size_t> max_thinking_tokens;
   std::optional<ToolUse> tools;
+  bool votes = false;      // self_consistency: `choices` answers, of which one is given
   bool continues = false;  // the last message, an assistant's, is to be gone on with
 };
 

@@ -67,10 +67,8 @@ class OpenAiCompletion : public Completion {
     return out + "data: [DONE]\n\n";
   }
   Json body() final {
-    Json choices = Json::array();
-    for (std::size_t i = 0; i < ends().size(); ++i) choices.push_back(choice_json(i, ends()[i]));
     Json body = envelope(object());
-    body["choices"] = std::move(choices);
+    body["choices"] = choices_json();
     body["usage"] = usage_json(usage(), model_.price);
     return body;
   }
@@ -81,6 +79,11 @@ class OpenAiCompletion : public Completion {
     return "data: " + dump(json) + "\n\n";
   }
 
+  virtual Json choices_json() {
+    Json choices = Json::array();
+    for (std::size_t i = 0; i < ends().size(); ++i) choices.push_back(choice_json(i, ends()[i]));
+    return choices;
+  }
   virtual const char* object() const = 0;
   virtual const char* stream_object() const = 0;
   virtual Json choice_json(std::size_t choice, const Finished& end) = 0;

@@ -375,6 +375,22 @@ TEST_F(SchedulerTest, ARunningRequestSharesItsPromptToo) {
   EXPECT_EQ(second.answer, "lmnopqrstuvwxyz");
 }
 
+TEST_F(SchedulerTest, RequestsThatComeTogetherReadTheirSharedPromptOnce) {
+  start();
+  const std::string prompt(193, 'a');  // six steps of 32, and a token
+  std::vector<Reader> readers(5);
+  for (std::size_t i = 0; i < 4; ++i) add(greedy(prompt, 2), readers[i]);
+  add(greedy("w", 2), readers[4]);  // has nothing to do with them, and does not wait for them
+  scheduler->step();
+  EXPECT_EQ(scheduler->stats().active, 2U);
+  run_to_end();
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(readers[i].answer, "bc") << i;
+  EXPECT_EQ(readers[4].answer, "xy");
+  // The prompt, the last token of three copies of it, a w, and one token more of each answer.
+  EXPECT_EQ(computed(), 193U + 3 + 1 + 5);
+  EXPECT_EQ(readers[1].end->usage.cached_tokens, 192U);
+}
+
 TEST_F(SchedulerTest, TheSamePromptAgainStillComputesItsLastToken) {
   start();
   Reader first;
