@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "grammar/pattern_text.h"
 
 namespace fathom::grammar {
 namespace {
@@ -27,7 +28,7 @@ class Parser {
       if (!defined_.emplace(name, true).second) wrong("a rule is defined twice");
       b_.define(rule, alternatives(false));
       skip(false);
-      if (more() && text_[at_] != '\n' && text_[at_] != '\r')
+      if (more() && text_.peek() != '\n' && text_.peek() != '\r')
         wrong("something that is no part of a rule");
       skip(true);
     }
@@ -38,23 +39,19 @@ class Parser {
 
  private:
   [[noreturn]] void wrong(const char* what) const {
-    const auto line = 1 + std::ranges::count(text_.substr(0, std::min(at_, text_.size())), '\n');
+    const auto line = 1 + std::ranges::count(text_.text().substr(0, text_.at()), '\n');
     fail(ErrorCode::InvalidArgument, "the grammar's line {}: {}", line, what);
   }
-  bool more() const { return at_ < text_.size(); }
-  bool take(std::string_view word) {
-    if (!text_.substr(at_).starts_with(word)) return false;
-    at_ += word.size();
-    return true;
-  }
+  bool more() const { return text_.more(); }
+  bool take(std::string_view word) { return text_.take(word); }
   /// White space and comments; line breaks too if `lines`.
   void skip(bool lines) {
     while (more()) {
-      const char c = text_[at_];
+      const char c = text_.peek();
       if (c == '#') {
-        while (more() && text_[at_] != '\n') ++at_;
+        while (more() && text_.peek() != '\n') text_.skip();
       } else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r'))) {
-        ++at_;
+        text_.skip();
       } else {
         return;
       }
@@ -65,10 +62,10 @@ class Parser {
            c == '_';
   }
   std::string word() {
-    const std::size_t begin = at_;
-    while (more() && is_word(text_[at_])) ++at_;
-    if (at_ == begin) wrong("a rule's name was expected");
-    return std::string(text_.substr(begin, at_ - begin));
+    const std::size_t begin = text_.at();
+    while (is_word(text_.peek())) text_.skip();
+    if (text_.at() == begin) wrong("a rule's name was expected");
+    return std::string(text_.text().substr(begin, text_.at() - begin));
   }
   Builder::Rule rule_of(const std::string& name) {
     const auto found = rules_.find(name);
@@ -83,9 +80,9 @@ class Parser {
       skip(true);
       options.push_back(sequence(nested));
       // An alternative may stand on the next line, if that is not the next rule.
-      const std::size_t back = at_;
+      const std::size_t back = text_.at();
       skip(true);
-      if (!more() || text_[at_] != '|') at_ = back;
+      if (text_.peek() != '|') text_.go_back(back);
     } while (take("|"));
     --depth_;
     return b_.choice(std::move(options));
@@ -96,21 +93,21 @@ class Parser {
     while (true) {
       skip(nested);
       if (!more()) break;
-      const char c = text_[at_];
+      const char c = text_.peek();
       if (c == '"') {
-        ++at_;
+        text_.skip();
         parts.push_back(repeated(literal()));
       } else if (c == '[') {
-        ++at_;
+        text_.skip();
         parts.push_back(repeated(char_class()));
       } else if (c == '(') {
-        ++at_;
+        text_.skip();
         const Expr body = alternatives(true);
         skip(true);
         if (!take(")")) wrong("a ( without its )");
         parts.push_back(repeated(body));
       } else if (c == '.') {
-        ++at_;
+        text_.skip();
         parts.push_back(repeated(b_.chars({{0, kLastCodePoint}})));
       } else if (is_word(c)) {
         parts.push_back(repeated(b_.use(rule_of(word()))));
@@ -148,13 +145,8 @@ class Parser {
   }
 
   std::optional<std::uint32_t> number() {
-    const std::size_t begin = at_;
-    std::uint32_t n = 0;
-    for (; more() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_) {
-      if (at_ - begin >= 7) wrong("too large a number");
-      n = n * 10 + static_cast<std::uint32_t>(text_[at_] - '0');
-    }
-    if (at_ == begin) return std::nullopt;
+    const auto n = text_.number();
+    if (text_.number_is_too_long()) wrong("too large a number");
     return n;
   }
 
@@ -162,7 +154,8 @@ class Parser {
   std::uint32_t character() {
     if (take("\\")) {
       if (!more()) wrong("a \\ at the end");
-      const char c = text_[at_++];
+      const char c = text_.peek();
+      text_.skip();
       switch (c) {
         case 'n':
           return '\n';
@@ -180,36 +173,23 @@ class Parser {
           return static_cast<unsigned char>(c);
       }
     }
-    const auto byte = static_cast<unsigned char>(text_[at_]);
-    const std::size_t length = byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-    if (at_ + length > text_.size()) wrong("half a character");
-    std::uint32_t c = length == 1 ? byte : byte & (0x7FU >> length);
-    for (std::size_t i = 1; i < length; ++i) {
-      c = c << 6 | (static_cast<unsigned char>(text_[at_ + i]) & 0x3FU);
-    }
-    at_ += length;
-    return c;
+    const auto c = text_.character();
+    if (!c) wrong("half a character");
+    return *c;
   }
 
-  std::uint32_t hex(int digits) {
-    std::uint32_t code = 0;
-    for (int i = 0; i < digits; ++i, ++at_) {
-      const char x = more() ? text_[at_] : ' ';
-      const int d = x >= '0' && x <= '9'   ? x - '0'
-                    : x >= 'a' && x <= 'f' ? x - 'a' + 10
-                    : x >= 'A' && x <= 'F' ? x - 'A' + 10
-                                           : -1;
-      if (d < 0) wrong("a code in hexadecimal that is none");
-      code = code * 16 + static_cast<std::uint32_t>(d);
-    }
-    if (code > kLastCodePoint || (code >= 0xD800 && code <= 0xDFFF)) wrong("no character's code");
-    return code;
+  std::uint32_t hex(std::size_t digits) {
+    const auto code = text_.hexadecimal(digits);
+    if (!code) wrong("a code in hexadecimal that is none");
+    const bool surrogate = *code >= 0xD800 && *code <= 0xDFFF;
+    if (*code > kLastCodePoint || surrogate) wrong("no character's code");
+    return *code;
   }
 
   Expr literal() {
     std::vector<Expr> parts;
     while (true) {
-      if (!more() || text_[at_] == '\n') wrong("a \" without its \"");
+      if (!more() || text_.peek() == '\n') wrong("a \" without its \"");
       if (take("\"")) return b_.sequence(std::move(parts));
       const std::uint32_t c = character();
       parts.push_back(b_.chars({{c, c}}));
@@ -220,12 +200,12 @@ class Parser {
     const bool negated = take("^");
     std::vector<CodeRange> ranges;
     while (true) {
-      if (!more() || text_[at_] == '\n') wrong("a [ without its ]");
+      if (!more() || text_.peek() == '\n') wrong("a [ without its ]");
       if (take("]")) break;
       CodeRange range;
       range.first = range.last = character();
-      if (at_ + 1 < text_.size() && text_[at_] == '-' && text_[at_ + 1] != ']') {
-        ++at_;
+      if (text_.peek() == '-' && text_.peek(1) != ']' && text_.peek(1) != '\0') {
+        text_.skip();
         range.last = character();
         if (range.last < range.first) wrong("a range that runs backwards");
       }
@@ -235,8 +215,7 @@ class Parser {
   }
 
   Builder b_;
-  std::string_view text_;
-  std::size_t at_ = 0;
+  PatternText text_;
   int depth_ = 0;
   std::map<std::string, Builder::Rule> rules_;
   std::map<std::string, bool> defined_;

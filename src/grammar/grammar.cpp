@@ -365,15 +365,18 @@ class Builder::Compiler {
     }
   }
 
-  void find_properties() {
+  /// What holds of an expression if it holds of enough of its parts, and of single bytes by
+  /// `bytes`.
+  template <typename OfBytes>
+  std::vector<bool> inherited(const OfBytes& bytes) const {
     using Kind = Expression::Kind;
-    nullable_ = least_fixed_point([](const Expression& e, const auto& of, const auto& rules) {
+    return least_fixed_point([&](const Expression& e, const auto& of, const auto& rules) {
       const auto in = [&](Expr part) { return of[static_cast<std::size_t>(part)]; };
       switch (e.kind) {
         case Kind::Empty:
           return true;
         case Kind::Bytes:
-          return false;
+          return bytes(e);
         case Kind::Sequence:
           return std::ranges::all_of(e.parts, in);
         case Kind::Choice:
@@ -385,24 +388,11 @@ class Builder::Compiler {
       }
       return false;
     });
-    productive_ = least_fixed_point([this](const Expression& e, const auto& of, const auto& rules) {
-      const auto in = [&](Expr part) { return of[static_cast<std::size_t>(part)]; };
-      switch (e.kind) {
-        case Kind::Empty:
-          return true;
-        case Kind::Bytes:
-          return builder_.sets_[e.set].any();
-        case Kind::Sequence:
-          return std::ranges::all_of(e.parts, in);
-        case Kind::Choice:
-          return std::ranges::any_of(e.parts, in);
-        case Kind::Repeat:
-          return e.least == 0 || in(e.parts[0]);
-        case Kind::Use:
-          return static_cast<bool>(rules[static_cast<std::size_t>(e.rule)]);
-      }
-      return false;
-    });
+  }
+
+  void find_properties() {
+    nullable_ = inherited([](const Expression&) { return false; });
+    productive_ = inherited([this](const Expression& e) { return builder_.sets_[e.set].any(); });
   }
 
   /// Rules that `id` may begin with. `mark`: what this walk has seen, `walk` being its number.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "grammar/pattern_text.h"
+
 namespace fathom::grammar {
 namespace {
 
@@ -108,15 +110,10 @@ Builder::Expr JsonText::string_but(const std::vector<std::string>& taken) {
   for (const std::string& name : taken) {
     Tree* at = &root;
     for (std::size_t i = 0; i < name.size();) {
-      // A code point of valid UTF-8.
-      const auto byte = static_cast<unsigned char>(name[i]);
-      const std::size_t length = byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-      std::uint32_t c = length == 1 ? byte : byte & (0x7FU >> length);
-      for (std::size_t k = 1; k < length && i + k < name.size(); ++k) {
-        c = c << 6 | (static_cast<unsigned char>(name[i + k]) & 0x3FU);
-      }
-      at = &at->next[c];
-      i += length;
+      const auto c = code_point(name, i);
+      if (!c) break;  // a JSON parser lets no such name through
+      at = &at->next[c->value];
+      i += c->bytes;
     }
     at->ends = true;
   }

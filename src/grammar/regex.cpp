@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "grammar/pattern_text.h"
 
 namespace fathom::grammar {
 namespace {
@@ -30,8 +31,8 @@ class Parser {
       const bool from_start = take('^');
       Expr body = sequence(true);
       const bool to_end = take('$');
-      if (at_ < text_.size() && text_[at_] != '|') {
-        if (text_[at_] == ')') wrong("a ) without its (");
+      if (more() && text_.peek() != '|') {
+        if (text_.peek() == ')') wrong("a ) without its (");
         unsupported("an anchor in the middle");
       }
       std::vector<Expr> parts;
@@ -46,30 +47,19 @@ class Parser {
 
  private:
   [[noreturn]] void wrong(const char* what) const {
-    fail(ErrorCode::InvalidArgument, "pattern '{}': {} at byte {}", text_, what, at_);
+    fail(ErrorCode::InvalidArgument, "pattern '{}': {} at byte {}", text_.text(), what, text_.at());
   }
   [[noreturn]] void unsupported(const char* what) const {
-    fail(ErrorCode::Unsupported, "pattern '{}': {} (at byte {}) is not supported", text_, what,
-         at_);
+    fail(ErrorCode::Unsupported, "pattern '{}': {} (at byte {}) is not supported", text_.text(),
+         what, text_.at());
   }
-  bool more() const { return at_ < text_.size(); }
-  bool take(char c) {
-    if (!more() || text_[at_] != c) return false;
-    ++at_;
-    return true;
-  }
+  bool more() const { return text_.more(); }
+  bool take(char c) { return text_.take(std::string_view(&c, 1)); }
 
-  /// The next code point.
   std::uint32_t character() {
-    const auto byte = static_cast<unsigned char>(text_[at_]);
-    const std::size_t length = byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-    if (at_ + length > text_.size()) wrong("half a character");
-    std::uint32_t c = length == 1 ? byte : byte & (0x7FU >> length);
-    for (std::size_t i = 1; i < length; ++i) {
-      c = c << 6 | (static_cast<unsigned char>(text_[at_ + i]) & 0x3FU);
-    }
-    at_ += length;
-    return c;
+    const auto c = text_.character();
+    if (!c) wrong("half a character");
+    return *c;
   }
 
   Expr alternatives() {
@@ -82,8 +72,8 @@ class Parser {
 
   Expr sequence(bool top) {
     std::vector<Expr> parts;
-    while (more() && text_[at_] != '|' && text_[at_] != ')') {
-      if (text_[at_] == '^' || text_[at_] == '$') {
+    while (more() && text_.peek() != '|' && text_.peek() != ')') {
+      if (text_.peek() == '^' || text_.peek() == '$') {
         if (top) break;  // whole() looks at it
         unsupported("an anchor in the middle");
       }
@@ -102,11 +92,12 @@ class Parser {
       most = kUnbounded;
     } else if (take('?')) {
       least = 0;
-    } else if (more() && text_[at_] == '{') {
-      const std::size_t back = at_++;
+    } else if (text_.peek() == '{') {
+      const std::size_t back = text_.at();
+      text_.skip();
       const auto first = number();
       if (!first) {  // a brace that stands for itself
-        at_ = back;
+        text_.go_back(back);
         return body;
       }
       least = most = *first;
@@ -117,18 +108,13 @@ class Parser {
       return body;
     }
     take('?');  // lazy or not, the same texts match
-    if (more() && (text_[at_] == '*' || text_[at_] == '+')) wrong("two repetitions");
+    if (text_.peek() == '*' || text_.peek() == '+') wrong("two repetitions");
     return b_.repeat(body, least, most);
   }
 
   std::optional<std::uint32_t> number() {
-    std::uint32_t n = 0;
-    const std::size_t begin = at_;
-    for (; more() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_) {
-      if (at_ - begin >= 7) wrong("too large a number");
-      n = n * 10 + static_cast<std::uint32_t>(text_[at_] - '0');
-    }
-    if (at_ == begin) return std::nullopt;
+    const auto n = text_.number();
+    if (text_.number_is_too_long()) wrong("too large a number");
     return n;
   }
 
@@ -143,8 +129,8 @@ class Parser {
     if (take('(')) {
       if (take('?')) {
         if (take('<')) {
-          if (more() && (text_[at_] == '=' || text_[at_] == '!')) unsupported("looking behind");
-          while (more() && text_[at_] != '>') ++at_;
+          if (text_.peek() == '=' || text_.peek() == '!') unsupported("looking behind");
+          while (more() && text_.peek() != '>') text_.skip();
           if (!take('>')) wrong("a group's name without end");
         } else if (!take(':')) {
           unsupported("looking ahead");
@@ -156,24 +142,17 @@ class Parser {
     }
     if (take('[')) return json_.character(char_class());
     if (take('.')) return json_.character(all_but(kLineEnds));
-    if (text_[at_] == '*' || text_[at_] == '+' || text_[at_] == '?') wrong("nothing to repeat");
+    if (text_.peek() == '*' || text_.peek() == '+' || text_.peek() == '?')
+      wrong("nothing to repeat");
     if (take('\\')) return json_.character(escape(false));
     const std::uint32_t c = character();
     return json_.character({{c, c}});
   }
 
-  std::uint32_t hex(int digits) {
-    std::uint32_t c = 0;
-    for (int i = 0; i < digits; ++i, ++at_) {
-      const char x = more() ? text_[at_] : ' ';
-      const int d = x >= '0' && x <= '9'   ? x - '0'
-                    : x >= 'a' && x <= 'f' ? x - 'a' + 10
-                    : x >= 'A' && x <= 'F' ? x - 'A' + 10
-                                           : -1;
-      if (d < 0) wrong("a code in hexadecimal that is none");
-      c = c * 16 + static_cast<std::uint32_t>(d);
-    }
-    return c;
+  std::uint32_t hex(std::size_t digits) {
+    const auto code = text_.hexadecimal(digits);
+    if (!code) wrong("a code in hexadecimal that is none");
+    return *code;
   }
 
   Ranges escape(bool in_class) {
@@ -211,11 +190,11 @@ class Parser {
       case 'u': {
         std::uint32_t code = 0;
         if (take('{')) {
-          const std::size_t end = text_.find('}', at_);
-          if (end == std::string_view::npos || end - at_ > 6 || end == at_)
-            wrong("a code without }");
-          code = hex(static_cast<int>(end - at_));
-          ++at_;
+          const std::size_t end = text_.text().find('}', text_.at());
+          const std::size_t digits = end == std::string_view::npos ? 0 : end - text_.at();
+          if (digits == 0 || digits > 6) wrong("a code without }");
+          code = hex(digits);
+          text_.skip();
         } else {
           code = hex(4);
         }
@@ -256,8 +235,8 @@ class Parser {
         const std::uint32_t c = character();
         return Ranges{{c, c}};
       }();
-      if (at_ + 1 < text_.size() && text_[at_] == '-' && text_[at_ + 1] != ']' && single(first)) {
-        ++at_;
+      if (text_.peek() == '-' && text_.peek(1) != ']' && text_.peek(1) != '\0' && single(first)) {
+        text_.skip();
         const Ranges last = take('\\') ? escape(true) : [&] {
           const std::uint32_t c = character();
           return Ranges{{c, c}};
@@ -278,8 +257,7 @@ class Parser {
 
   JsonText& json_;
   Builder& b_;
-  std::string_view text_;
-  std::size_t at_ = 0;
+  PatternText text_;
   int depth_ = 0;
 };
 

@@ -223,25 +223,21 @@ TEST(Regex, EscapesWhatAJsonStringMustEscape) {
 }
 
 TEST(Regex, RefusesWhatItCannotKeepTo) {
+  const auto refused = [](const char* pattern, ErrorCode code) {
+    Builder b;
+    JsonText json(b);
+    try {
+      string_matching(json, pattern);
+      FAIL() << pattern;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), code) << error.what();
+    }
+  };
   for (const char* pattern : {"a(?=b)", "(a)\\1", "\\bword", "\\p{L}", "a^b", "(^a)", "(?<!a)b"}) {
-    Builder b;
-    JsonText json(b);
-    try {
-      string_matching(json, pattern);
-      FAIL() << pattern;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::Unsupported) << error.what();
-    }
+    refused(pattern, ErrorCode::Unsupported);
   }
-  for (const char* pattern : {"(a", "a)", "[a", "*a", "a{2,1}", "a**", "\\"}) {
-    Builder b;
-    JsonText json(b);
-    try {
-      string_matching(json, pattern);
-      FAIL() << pattern;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::InvalidArgument) << error.what();
-    }
+  for (const char* pattern : {"(a", "a)", "[a", "*a", "a{2,1}", "a**", "\\", "a{99999999}"}) {
+    refused(pattern, ErrorCode::InvalidArgument);
   }
 }
 
