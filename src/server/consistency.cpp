@@ -68,8 +68,9 @@ Verdict majority(const std::vector<std::string>& texts, const std::vector<bool>&
       ++found->vote.count;
     }
   }
-  std::stable_sort(groups.begin(), groups.end(),
-                   [](const Group& a, const Group& b) { return a.vote.count > b.vote.count; });
+  std::ranges::sort(groups, [](const Group& a, const Group& b) {
+    return a.vote.count != b.vote.count ? a.vote.count > b.vote.count : a.first < b.first;
+  });
   Verdict verdict;
   if (!groups.empty()) verdict.chosen = groups[0].first;
   for (Group& group : groups) verdict.votes.push_back(std::move(group.vote));

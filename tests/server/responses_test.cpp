@@ -124,7 +124,7 @@ TEST(Responses, FunctionsAreCalledAndTheirResultsComeBack) {
       EXPECT_EQ(event.at("arguments"), arguments);
     }
   }
-  EXPECT_EQ(arguments, call.at("arguments"));
+  EXPECT_EQ(arguments, call.at("arguments").get<std::string>());
   const Json input = Json::array(
       {{{"role", "user"}, {"content", "u"}},
        call,
