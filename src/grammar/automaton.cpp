@@ -11,8 +11,9 @@ namespace {
 constexpr std::size_t kMostThreads = 5000;            // of a state
 constexpr std::size_t kMostThreadsOfAll = 4'000'000;  // of all states: some 100 MB
 constexpr std::size_t kMostFrames = 2'000'000;
-constexpr std::uint32_t kMostDepth = 500;    // deeper is as if the language did not go there
-constexpr std::size_t kMostSteps = 200'000;  // of one closure
+constexpr std::uint32_t kMostDepth = 500;     // deeper is as if the language did not go there
+constexpr std::size_t kMostSteps = 200'000;   // of one closure
+constexpr std::size_t kMostWork = 3'000'000;  // of one mask: some 0.2 s, where 2 ms are usual
 
 std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
   hash ^= value + 0x9E3779B97F4A7C15U + (hash << 6) + (hash >> 2);
@@ -98,7 +99,8 @@ void Automaton::close(Thread from, std::vector<Thread>& out, bool& accepts) {
     const Thread thread = open_.back();
     open_.pop_back();
     if (!seen_.insert(key(thread.node, thread.frame)).second) continue;
-    require(++steps < kMostSteps, ErrorCode::ResourceLimit, "the grammar is too ambiguous");
+    require(++steps < kMostSteps && ++work_ < kMostWork, ErrorCode::ResourceLimit,
+            "the grammar is too ambiguous");
     const Node& n = grammar_->nodes[thread.node];
     switch (n.kind) {
       case Node::Kind::Bytes:

@@ -40,6 +40,9 @@ class Automaton {
   /// Nothing may follow it.
   bool ends(State state) const { return states_[at(state)].threads.empty(); }
   State far_of(State state);
+  /// From now on next() may do so much work, then throws Error(ResourceLimit): one request's
+  /// grammar must not hold up all others.
+  void begin_work() { work_ = 0; }
   /// A good part of what all states may take has been taken.
   bool worn() const;
 
@@ -86,6 +89,7 @@ class Automaton {
   std::vector<StateOf> states_;
   std::unordered_map<std::uint64_t, std::vector<State>> state_ids_;  // by hash
   std::size_t threads_ = 0;                                          // of all states
+  std::size_t work_ = 0;  // threads looked at since begin_work()
   State start_ = kDead;
   // Room for close(), kept between calls.
   std::vector<Thread> open_;

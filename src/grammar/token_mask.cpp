@@ -48,6 +48,7 @@ TokenMasks::TokenMasks(std::shared_ptr<const Grammar> grammar,
     : tokens_(std::move(tokens)), automaton_(std::move(grammar), tokens_->longest()) {}
 
 const TokenMask& TokenMasks::mask(Automaton::State state) {
+  automaton_.begin_work();
   const Automaton::State far = automaton_.far_of(state);
   if (const auto found = where_.find(far); found != where_.end()) {
     kept_.splice(kept_.begin(), kept_, found->second);
@@ -100,6 +101,7 @@ void TokenMasks::compute(Automaton::State state, TokenMask& mask) {
 }
 
 Automaton::State TokenMasks::accept(Automaton::State state, TokenId token) {
+  automaton_.begin_work();
   const std::string_view bytes = tokens_->bytes(token);
   if (bytes.empty()) return Automaton::kDead;
   for (const char c : bytes) {

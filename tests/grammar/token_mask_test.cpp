@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <random>
 
 #include "base/error.h"
@@ -91,6 +92,40 @@ TEST(TokenMask, AnAmbiguousGrammarEndsInAnError) {
         for (int i = 0; i < 100000; ++i) state = masks.automaton().next(state, 'a');
       },
       Error);
+}
+
+/// A stranger's grammar may be large in what it means; the engine's thread must not drown in it.
+TEST(TokenMask, OneMaskTakesNoLongerThanItMay) {
+  const auto table = token_table(json_vocabulary());
+  for (const char* text :
+       {"root ::= (([a-z]{0,40} | [a-y]{0,41}){0,40} | ([b-z]{0,39}){0,40})* \"!\"",
+        "root ::= a\na ::= [a-z] b b b | \"q\"\nb ::= [a-z] a? a? | [a-z]",
+        "root ::= ((\"a\"? \"b\"? \"c\"? \"d\"? \"e\"?){0,200} \"f\"?){0,200}",
+        "root ::= [a-z]{0,2000} [b-z]{0,2000} [c-z]{0,2000} \"!\""}) {
+    const auto begin = std::chrono::steady_clock::now();
+    double longest = 0;
+    std::string said = "taken";
+    try {
+      TokenMasks masks(gbnf_grammar(text), table);
+      Automaton::State state = masks.automaton().start();
+      for (int i = 0; i < 30 && state != Automaton::kDead; ++i) {
+        const auto before = std::chrono::steady_clock::now();
+        masks.mask(state);
+        state = masks.accept(state, TokenId{'c'});
+        longest = std::max(
+            longest,
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
+      }
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::ResourceLimit) << error.what();
+      said = error.what();
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    std::printf("%.40s...: longest mask %.3f s, all %.3f s: %s\n", text, longest, took.count(),
+                said.c_str());
+    // Thirty masks of 0.2 s at the most on a quiet machine; far from hours in any case.
+    EXPECT_LT(took.count(), 60) << text;
+  }
 }
 
 }  // namespace
