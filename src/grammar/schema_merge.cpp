@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string_view>
 
 #include "base/error.h"
@@ -96,7 +97,7 @@ unsigned type_of_value(const Json& value) {
       return kInteger;
     case Json::value_t::number_float: {
       const double x = value.get<double>();
-      return x == static_cast<double>(static_cast<std::int64_t>(x)) ? kInteger : kFraction;
+      return x == std::floor(x) ? kInteger : kFraction;
     }
     case Json::value_t::string:
       return kString;

@@ -69,15 +69,24 @@ PackedFile::PackedFile(const std::filesystem::path& path) : map_(path) {
   try {
     const json index = json::parse(text, text + footer.index_bytes);
     origin_.fingerprint = index.at("fingerprint").get<std::string>();
+    require(index.at("modified_ns").is_number_integer(), ErrorCode::Corrupt,
+            "{}: the index's modified_ns is no integer", path.string());
     origin_.modified_ns = index.at("modified_ns").get<std::int64_t>();
     for (const json& entry : index.at("matrices")) {
+      // A number like 6e25 would be converted to something else, or to nothing defined.
+      const auto count = [&](const char* field) {
+        const json& number = entry.at(field);
+        require(number.is_number_unsigned(), ErrorCode::Corrupt,
+                "{}: the index has {} {}, which is no count", path.string(), field, number.dump());
+        return number.get<std::uint64_t>();
+      };
       const auto name = entry.at("name").get<std::string>();
       const auto dtype_name = entry.at("dtype").get<std::string>();
       const auto dtype = parse_dtype(dtype_name);
       const PackedFormat format = dtype ? packed_format(*dtype) : PackedFormat{};
-      const auto rows = entry.at("rows").get<std::uint64_t>();
-      const auto features = entry.at("features").get<std::uint64_t>();
-      const auto offset = entry.at("offset").get<std::uint64_t>();
+      const auto rows = count("rows");
+      const auto features = count("features");
+      const auto offset = count("offset");
       require(format.bits != 0 && rows > 0 && features > 0 && features % format.tile_features == 0,
               ErrorCode::Corrupt, "{}: matrix '{}' is said to be {} of {} x {}, which none can be",
               path.string(), name, dtype_name, rows, features);
