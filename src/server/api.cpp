@@ -67,6 +67,17 @@ ErrorForm form_of(const HttpRequest& request) {
   return request.path == "/v1/messages" ? ErrorForm::Anthropic : ErrorForm::OpenAi;
 }
 
+/// What a client is told of what went wrong; nothing that is thrown may end the server.
+HttpResponse response_to(const std::exception& error, ErrorForm form) {
+  if (const auto* api = dynamic_cast<const ApiError*>(&error)) return api->response(form);
+  if (const auto* own = dynamic_cast<const Error*>(&error))
+    return to_api_error(*own).response(form);
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return ApiError(503, "out of memory").response(form);
+  }
+  return ApiError(500, error.what()).response(form);
+}
+
 std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
              std::chrono::system_clock::now().time_since_epoch())
@@ -87,17 +98,10 @@ Api::Api(ServedModel model, ApiOptions options)
 }
 
 Api::Answer Api::handle(const HttpRequest& request) {
-  const ErrorForm form = form_of(request);
   try {
     return route(request);
-  } catch (const ApiError& error) {
-    return error.response(form);
-  } catch (const Error& error) {
-    return to_api_error(error).response(form);
-  } catch (const std::bad_alloc&) {
-    return ApiError(503, "out of memory").response(form);
   } catch (const std::exception& error) {
-    return ApiError(500, error.what()).response(form);
+    return response_to(error, form_of(request));
   }
 }
 
@@ -105,8 +109,8 @@ std::optional<HttpResponse> Api::refuse(const HttpRequest& request) const {
   try {
     check_access(request);
     return std::nullopt;
-  } catch (const ApiError& error) {
-    return error.response(form_of(request));
+  } catch (const std::exception& error) {
+    return response_to(error, form_of(request));
   }
 }
 

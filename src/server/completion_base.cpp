@@ -51,11 +51,16 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
 
 Completion::~Completion() {
   for (Ticket& ticket : tickets_) ticket.cancel();
-  if (tickets_.empty() || settled_ || !observer_.settled) return;
+  if (!tickets_.empty()) settle({prompt_tokens_, 0, written_tokens_, 0});
+}
+
+void Completion::settle(const UsageSum& sum) noexcept {
+  if (std::exchange(settled_, true) || !observer_.settled) return;
   try {
-    observer_.settled({prompt_tokens_, 0, written_tokens_, 0});
+    observer_.settled(sum);
   } catch (const std::exception& error) {
-    spdlog::error("a request that was left could not be accounted for: {}", error.what());
+    // The answer is there, and its reader shall have it.
+    spdlog::error("a request could not be accounted for: {}", error.what());
   }
 }
 
@@ -84,7 +89,7 @@ std::string Completion::take(std::size_t choice, Event event) {
   ++ended_;
   ends_[choice] = *end;
   if (observer_.ended) observer_.ended({end->usage, end->reason});
-  if (done() && !std::exchange(settled_, true) && observer_.settled) observer_.settled(usage());
+  if (done()) settle(usage());
   if (!asked_.stream) return {};
   std::string out = end->reason == FinishReason::Failed ? stream_error(to_api_error(*end->error))
                                                         : stream_end(choice, *end);

@@ -61,6 +61,9 @@ class Completion : public Generation {
   const CompletionRequest asked_;
 
  private:
+  /// Tells the observer once; what it throws is logged.
+  void settle(const UsageSum& sum) noexcept;
+
   AnswerObserver observer_;
   std::vector<Request> requests_;  // until start()
   std::vector<Ticket> tickets_;

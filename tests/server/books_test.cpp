@@ -2,6 +2,7 @@
 #include "server/books.h"
 
 #include <gmock/gmock.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -274,6 +275,27 @@ TEST_F(BilledTest, AClientThatLeavesPaysForWhatWasWritten) {
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_GE(lines[0].completion, 3);
   EXPECT_LT(lines[0].completion, 26);
+}
+
+/// Disk full, a damaged file, a table that is gone: answers that run are given, nobody new is let
+/// in, and the server lives.
+TEST_F(BilledTest, BooksThatFailEndNoAnswerAndLetNobodyIn) {
+  TestServer server({}, options(), std::chrono::milliseconds(20), alphabet, kPrice);
+  const std::string key = books->create_key("k", {});
+  Client client(server.port());
+  const Json body{{"stream", true},
+                  {"messages", Json::array({{{"role", "user"}, {"content", "t"}}})}};
+  client.send(post("/v1/chat/completions", body.dump(), bearer(key)));
+  client.read_until([](const std::string& text) { return text.find("\"v\"") != text.npos; });
+  sqlite3* other = nullptr;
+  ASSERT_EQ(sqlite3_open(file.c_str(), &other), SQLITE_OK);
+  sqlite3_busy_timeout(other, 5000);
+  EXPECT_EQ(sqlite3_exec(other, "DROP TABLE usage; DROP TABLE keys;", nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(other);
+  EXPECT_THAT(client.reply().body, HasSubstr("[DONE]"));
+  EXPECT_EQ(server.chat({}, bearer(key)).status, 500);
+  EXPECT_EQ(server.ask(get("/health", bearer(key))).status, 500) << "and the next as well";
 }
 
 TEST_F(BilledTest, WithoutKeysAnybodyMayAskAndUsageIsCounted) {
