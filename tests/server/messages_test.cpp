@@ -17,25 +17,6 @@ Reply ask(TestServer& server, const Json& more, const std::string& headers = {})
   return server.ask(post("/v1/messages", body.dump(), headers));
 }
 
-/// The type and the data of each event of a stream, pings left out.
-std::vector<Json> events_of(const Reply& reply) {
-  std::vector<Json> found;
-  for (const std::string& event : reply.events()) {
-    Json data = Json::parse(event);
-    EXPECT_THAT(reply.body, HasSubstr("event: " + data.at("type").get<std::string>() + "\n"));
-    found.push_back(std::move(data));
-  }
-  return found;
-}
-
-/// From <think>: a, b, </think>, then y and z.
-TokenId thinker(TokenId last, std::size_t position) {
-  if (last == kThink) return ids("a")[0];
-  if (last == ids("b")[0]) return kEndThink;
-  if (last == kEndThink) return ids("y")[0];
-  return alphabet(last, position);
-}
-
 TEST(Messages, AnswersWithBlocksAndUsage) {
   TestServer server;
   const Reply reply = ask(server, {});

@@ -15,25 +15,6 @@ Reply ask(TestServer& server, const Json& more) {
   return server.ask(post("/v1/responses", body.dump()));
 }
 
-std::vector<Json> events_of(const Reply& reply) {
-  std::vector<Json> found;
-  for (const std::string& event : reply.events()) {
-    Json data = Json::parse(event);
-    EXPECT_THAT(reply.body, HasSubstr("event: " + data.at("type").get<std::string>() + "\n"));
-    EXPECT_EQ(data.at("sequence_number"), found.size());
-    found.push_back(std::move(data));
-  }
-  return found;
-}
-
-/// From <think>: a, b, </think>, then y and z.
-TokenId thinker(TokenId last, std::size_t position) {
-  if (last == kThink) return ids("a")[0];
-  if (last == ids("b")[0]) return kEndThink;
-  if (last == kEndThink) return ids("y")[0];
-  return alphabet(last, position);
-}
-
 TEST(Responses, AnswersWithItemsAndUsage) {
   TestServer server;
   const Reply reply = ask(server, Json::object());
@@ -58,6 +39,9 @@ TEST(Responses, StreamsItemByItemAndEndsWithTheWhole) {
   TestServer server({}, {}, {}, thinker);
   const Json asked{{"stream", true}, {"reasoning", {{"effort", "high"}}}};
   const auto events = events_of(ask(server, asked));
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    EXPECT_EQ(events[i].at("sequence_number"), i);
+  }
   ASSERT_GT(events.size(), 8U);
   EXPECT_EQ(events[0].at("type"), "response.created");
   EXPECT_EQ(events[1].at("type"), "response.in_progress");

@@ -57,6 +57,26 @@ struct Reply {
   }
 };
 
+/// The data of each event of a stream whose events have types, as Messages' and Responses' do.
+inline std::vector<Json> events_of(const Reply& reply) {
+  std::vector<Json> found;
+  for (const std::string& event : reply.events()) {
+    Json data = Json::parse(event);
+    const std::string line = "event: " + data.at("type").get<std::string>() + "\n";
+    EXPECT_NE(reply.body.find(line), std::string::npos) << event;
+    found.push_back(std::move(data));
+  }
+  return found;
+}
+
+/// From <think>: a, b, </think>, then y and z.
+inline TokenId thinker(TokenId last, std::size_t position) {
+  if (last == kThink) return ids("a")[0];
+  if (last == ids("b")[0]) return kEndThink;
+  if (last == kEndThink) return ids("y")[0];
+  return alphabet(last, position);
+}
+
 class Client {
  public:
   explicit Client(std::uint16_t port) {
