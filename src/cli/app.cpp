@@ -114,6 +114,7 @@ void build_app(CLI::App& app, Context& context) {
 
   add_run_command(app, context);
   add_serve_command(app, context);
+  add_self_test_command(app, context);
   add_keys_command(app, context);
   add_usage_command(app, context);
   add_pull_command(app, context);

@@ -8,6 +8,7 @@ namespace fathom {
 
 void add_run_command(CLI::App& app, Context& context);
 void add_serve_command(CLI::App& app, Context& context);
+void add_self_test_command(CLI::App& app, Context& context);
 void add_keys_command(CLI::App& app, Context& context);
 void add_usage_command(CLI::App& app, Context& context);
 void add_pull_command(CLI::App& app, Context& context);

@@ -157,13 +157,13 @@ void usage(const UsageOptions& options, const Context& context) {
 CLI::Option* add_books_option(CLI::App& command, std::string& file) {
   return command
       .add_option("--books", file,
-                  "The file of keys and usage; books.sqlite in the store's folder if not given")
+                  "The file of keys and usage; books/books.sqlite in the store if not given")
       ->type_name("FILE");
 }
 
 std::filesystem::path books_path(const std::string& chosen) {
   if (!chosen.empty()) return chosen;
-  return store_folder({}, process_environment()) / "books.sqlite";
+  return store_folder({}, process_environment()) / "books" / "books.sqlite";
 }
 
 void add_keys_command(CLI::App& app, Context& context) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/content_digest.h"
@@ -14,7 +15,10 @@
 #include "cli/books_file.h"
 #include "cli/commands.h"
 #include "cli/model_loader.h"
+#include "cli/model_store.h"
+#include "cli/served_files.h"
 #include "server/listener.h"
+#include "server/sandbox.h"
 
 namespace fathom {
 namespace {
@@ -30,6 +34,7 @@ struct Options {
   std::string price_file;
   std::size_t parallel = 4;
   bool without_tls = false;
+  bool without_sandbox = false;
 };
 
 bool is_loopback(const std::string& address) {
@@ -74,15 +79,14 @@ std::int64_t modified(const std::filesystem::path& path) {
       .count();
 }
 
-server::ServedModel load(const Options& options, const Context& context) {
+server::ServedModel load(const Options& options, const std::optional<server::PriceTable>& prices,
+                         const Context& context) {
   LoadedModel loaded = load_model(options.model, context, TellMemory::Total, options.parallel);
   server::ServedModel model;
   model.name = options.name.empty() ? display_name(options.model.model) : options.name;
   model.aliases = options.aliases;
-  if (!options.price_file.empty()) {
-    model.price =
-        server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file)
-            .of(model.name);
+  if (prices) {
+    model.price = prices->of(model.name);
     require(model.price.has_value(), ErrorCode::InvalidArgument,
             "{}: there is no price for '{}', and no \"default\"", options.price_file, model.name);
   }
@@ -100,7 +104,35 @@ server::ServedModel load(const Options& options, const Context& context) {
   return model;
 }
 
+/// Before a byte of a model is read, and before there are threads.
+void put_up_file_wall(const Options& options, const Context& context) {
+  // A model that must be fetched first is fetched here: later nothing can be.
+  const std::filesystem::path model = find_model(options.model.model, options.model.pull, context);
+  if (options.without_sandbox) return;
+  if (!server::can_restrict_files()) {
+    print_note(context,
+               "this kernel has no Landlock: which files the server may open is not restricted");
+    return;
+  }
+  server::FileAccess access;
+  access.read.push_back(open_store(context).root());
+  add_model_files(access, model);
+  if (options.api.books) {
+    access.write.push_back(std::filesystem::absolute(books_path(options.books_file)).parent_path());
+  }
+  server::restrict_files(access);
+}
+
+void close_door() {
+  try {
+    server::close_door();
+  } catch (const Error& error) {
+    fail(error.code(), "{}; --without-sandbox serves regardless", error.what());
+  }
+}
+
 void serve(Options& options, const Context& context) {
+  server::forbid_core_dumps();
   // Books that nobody began are not begun here, unless they are asked for by name.
   const std::filesystem::path books = books_path(options.books_file);
   if (!options.books_file.empty() || std::filesystem::exists(books)) {
@@ -118,9 +150,16 @@ void serve(Options& options, const Context& context) {
       "proxy with TLS before 127.0.0.1, or say --without-tls",
       options.listener.address);
   options.api.keys = read_keys(options.key_file);
-  server::Api api(load(options, context), options.api);
+  std::optional<server::PriceTable> prices;
+  if (!options.price_file.empty()) {
+    prices =
+        server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file);
+  }
+  put_up_file_wall(options, context);
+  server::Api api(load(options, prices, context), options.api);
   options.listener.stop_on_signals = true;
   server::Listener listener(api, options.listener);
+  if (!options.without_sandbox) close_door();
   const bool v6 = options.listener.address.find(':') != std::string::npos;
   const std::string url = fmt::format("http://{}{}{}:{}", v6 ? "[" : "", options.listener.address,
                                       v6 ? "]" : "", listener.port());
@@ -199,6 +238,10 @@ void add_serve_command(CLI::App& app, Context& context) {
   command
       ->add_flag("--without-tls", options->without_tls,
                  "Let other machines ask although nothing is encrypted")
+      ->group(group);
+  command
+      ->add_flag("--without-sandbox", options->without_sandbox,
+                 "Let the process open files and connect like any other: to look for faults only")
       ->group(group);
   add_json_option(*command, context);
   command->footer(

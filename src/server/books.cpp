@@ -138,7 +138,9 @@ void Books::run(const char* sql) const {
 Books::Books(const std::filesystem::path& file) : file_(file.string()) {
   require(sodium_init() >= 0, ErrorCode::Internal, "libsodium cannot start");
   std::error_code error;
-  std::filesystem::create_directories(file.parent_path(), error);
+  if (std::filesystem::create_directories(file.parent_path(), error)) {
+    std::filesystem::permissions(file.parent_path(), std::filesystem::perms::owner_all, error);
+  }
   // Before SQLite makes it: nobody else is to read it at any time.
   const int made = ::open(file_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
   require(made >= 0, ErrorCode::Io, "{}: cannot be opened for writing", file_);

@@ -1,0 +1,39 @@
+// What the process may still do once it serves: talk with those who come, and compute.
+//
+// Two walls, which nothing in the process can take down again:
+//   files   Landlock: what lies outside the named folders cannot be opened at all.
+//   door    seccomp: no socket can be made or connected (those of clients are accepted), no program
+//           run, no process made, no code mapped. Every other call that serving does not need
+//           fails with EPERM too: what is allowed is listed, not what is forbidden.
+// Together: no telemetry, no update check and no look-up of names is possible, whatever a model's
+// file or a client's bytes may have done to the process. `fathom self-test --privacy` shows it.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+namespace fathom::server {
+
+struct FileAccess {
+  std::vector<std::filesystem::path> read;   // files, or folders with all that is in them
+  std::vector<std::filesystem::path> write;  // folders in which files may be made and changed too
+};
+
+/// Whether this kernel has Landlock (5.13 and later, unless it was switched off).
+bool can_restrict_files();
+
+/// From here on this thread, and those that it starts, open nothing but what `access` names, and
+/// what the C library and the engine read of the machine (/proc/self, /sys/devices/system, the time
+/// zone). Paths that do not exist are passed over. Call it while there is one thread. Throws
+/// Error(Unsupported) where can_restrict_files() is false, Error(Internal) if the kernel refuses.
+void restrict_files(const FileAccess& access);
+
+/// Closes the door for every thread of the process, those that exist included. Throws
+/// Error(Unsupported) if the kernel cannot: nothing is restricted then.
+void close_door();
+
+/// No core file, and no other process of this user may look into this one's memory: both hold what
+/// people have said.
+void forbid_core_dumps();
+
+}  // namespace fathom::server
