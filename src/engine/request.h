@@ -53,6 +53,8 @@ struct Request {
   bool continues_text = false;
   /// Requests share what the cache holds of equal prompts only within one scope (one user's key).
   std::uint64_t cache_scope = 0;
+  /// Accounts with requests share the model's time equally, however many requests each has.
+  std::uint64_t account = 0;
 };
 
 enum class FinishReason {

@@ -87,11 +87,16 @@ Scheduler::Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOp
           "a scheduler needs room for at least one request and one token a step");
 }
 
-void Scheduler::add(std::shared_ptr<Job> job) { waiting_.push_back(std::move(job)); }
+void Scheduler::add(std::shared_ptr<Job> job) {
+  shares_.enter(job->request.account);
+  waiting_.push_back(std::move(job));
+}
 
 SchedulerStats Scheduler::stats() const {
-  return {waiting_.size(),     active_.size(),       idle_.size(),
-          cache_.bytes_used(), cache_.free_tokens(), preemptions_};
+  SchedulerStats stats{waiting_.size(),     active_.size(),       idle_.size(),
+                       cache_.bytes_used(), cache_.free_tokens(), preemptions_};
+  for (const auto& job : waiting_) ++stats.waiting_of[job->request.account];
+  return stats;
 }
 
 void Scheduler::cancel_all() {
@@ -110,13 +115,35 @@ void Scheduler::drop_cancelled() {
   });
 }
 
+std::deque<std::shared_ptr<Job>>::iterator Scheduler::next_waiting(
+    const std::vector<const Job*>& passed) {
+  const auto at_work = [&](std::uint64_t account) {
+    return std::ranges::count_if(active_,
+                                 [&](const auto& job) { return job->request.account == account; });
+  };
+  auto best = waiting_.end();
+  std::pair<std::ptrdiff_t, std::uint64_t> least;
+  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
+    if (std::ranges::find(passed, it->get()) != passed.end()) continue;
+    const std::uint64_t account = (*it)->request.account;
+    const std::pair<std::ptrdiff_t, std::uint64_t> had{at_work(account), shares_.paid(account)};
+    if (best == waiting_.end() || had < least) {
+      best = it;
+      least = had;
+    }
+  }
+  return best;
+}
+
 void Scheduler::admit() {
-  for (auto next = waiting_.begin();
-       next != waiting_.end() && active_.size() < options_.max_active;) {
+  std::vector<const Job*> passed;  // their prompts are being read by others
+  while (active_.size() < options_.max_active) {
+    const auto next = next_waiting(passed);
+    if (next == waiting_.end()) return;
     const std::shared_ptr<Job> job = *next;
     const Match match = find_match(*job);
     if (is_being_read(*job, match.tokens)) {
-      ++next;
+      passed.push_back(job.get());
       continue;
     }
     // Room for its prompt and a page of answer, or it would soon be sent back. A lone request is
@@ -125,7 +152,7 @@ void Scheduler::admit() {
     while (cache_.free_tokens() < wanted && evict_idle(match.source)) {
     }
     if (cache_.free_tokens() < wanted && !active_.empty()) return;
-    next = waiting_.erase(next);
+    waiting_.erase(next);
     start(*job, match);
     active_.push_back(job);
   }
@@ -195,11 +222,17 @@ std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
   for (const auto& job : active_) {
     if (job->writing() && budget > 0) take(job, 1);
   }
-  // Prompts are read in order of arrival. Beside answers they get a small share of each step, so
-  // that the answers keep flowing; alone, all the model can take.
+  // Beside answers prompts get a small share of each step, so that the answers keep flowing; alone,
+  // all the model can take. They are read in the order of what their accounts have had, then of
+  // their arrival.
   if (!shares.empty()) budget = std::min(budget, options_.prompt_chunk);
-  for (const auto& job : active_) {
-    if (!job->writing() && budget > 0) take(job, std::min(job->unfed(), budget));
+  std::vector<std::pair<std::uint64_t, std::size_t>> reading;
+  for (std::size_t i = 0; i < active_.size(); ++i) {
+    if (!active_[i]->writing()) reading.emplace_back(shares_.paid(active_[i]->request.account), i);
+  }
+  std::ranges::sort(reading);
+  for (const auto& [paid, i] : reading) {
+    if (budget > 0) take(active_[i], std::min(active_[i]->unfed(), budget));
   }
   return shares;
 }
@@ -267,6 +300,8 @@ void Scheduler::step() {
   std::size_t row = 0;
   for (const Share& share : shares) {
     Job& job = *share.job;
+    shares_.charge(job.request.account,
+                   job.writing() ? FairShare::kWriteCost : share.count * FairShare::kReadCost);
     job.fed += share.count;
     if (share.wants_logits) {
       take_token(job, logits.row(row++).first(vocab_size_));
@@ -422,6 +457,7 @@ void Scheduler::finish(Job& job, FinishReason reason, std::optional<Error> error
   // The sink may hold the last reference that keeps a caller waiting: nothing of the job is used
   // after it.
   const EventSink sink = std::move(job.sink);
+  shares_.leave(job.request.account);
   retire(job, /*keep_sequence=*/true);
   sink(std::move(end));
 }

@@ -2,7 +2,8 @@
 //
 // Requests join and leave between steps. In each step every request that is writing gets its next
 // token, and what is left of the step's budget reads prompts, a chunk at a time, so that a long
-// prompt does not silence the answers beside it. Finished sequences stay in the cache until their
+// prompt does not silence the answers beside it. Whose request starts and whose prompt is read next
+// is shared out between accounts (fair_share.h). Finished sequences stay in the cache until their
 // room is needed; a prompt that begins like one of them, or like a running one, starts from its
 // pages.
 //
@@ -14,11 +15,13 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "engine/answer.h"
+#include "engine/fair_share.h"
 #include "engine/repetition.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
@@ -41,7 +44,8 @@ struct SchedulerStats {
   std::size_t idle_sequences = 0;
   std::size_t cache_bytes = 0;
   std::size_t cache_free_tokens = 0;
-  std::size_t preemptions = 0;  // since the start
+  std::size_t preemptions = 0;                           // since the start
+  std::map<std::uint64_t, std::size_t> waiting_of = {};  // by account
 };
 
 /// A request on its way through the scheduler.
@@ -115,6 +119,9 @@ class Scheduler {
 
   void drop_cancelled();
   void admit();
+  /// The request to start next, of those that are not in `passed`: of the account with the fewest
+  /// at work, then of the one that has had least, then the first that came. End if there is none.
+  std::deque<std::shared_ptr<Job>>::iterator next_waiting(const std::vector<const Job*>& passed);
   Match find_match(const Job& job) const;
   /// Whether an active request is just now reading much that the job begins with too, beyond what
   /// is known, so that waiting saves work: several answers to one prompt are asked for at once.
@@ -149,6 +156,7 @@ class Scheduler {
   KvCache cache_;
   std::deque<std::shared_ptr<Job>> waiting_;
   std::vector<std::shared_ptr<Job>> active_;  // oldest first
+  FairShare shares_;                          // of all accounts with requests
   std::deque<Idle> idle_;                     // least recently used first
   std::size_t preemptions_ = 0;
   grammar::TokenMask mask_;  // room for allowed_tokens()

@@ -254,9 +254,8 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
   if (draining_) throw ApiError(503, "the server is going down");
   const Json body = parse_body(request.body);
   const ServedModel& model = model_for(body);
-  if (model.engine->stats().waiting >= options_.max_waiting) {
-    throw ApiError(429, "too many requests wait already");
-  }
+  const std::uint64_t scope = cache_scope(request);
+  check_queue(model, scope);
   AnswerObserver observe;
   observe.ended = [this](const AnswerRecord& record) { metrics_.count_answer(record); };
   if (options_.books) {
@@ -271,7 +270,6 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
       books->record(id, charge, unix_seconds());
     };
   }
-  const std::uint64_t scope = cache_scope(request);
   if (kind == Kind::Messages) {
     return messages_completion(model, read_messages_request(body, model), scope, observe);
   }
@@ -282,6 +280,19 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
     return chat_completion(model, read_chat_request(body, model, options_.rules), scope, observe);
   }
   return text_completion(model, read_text_request(body, model), scope, observe);
+}
+
+void Api::check_queue(const ServedModel& model, std::uint64_t account) const {
+  const SchedulerStats stats = model.engine->stats();
+  if (stats.waiting >= options_.max_waiting) {
+    throw ApiError(429, "too many requests wait already");
+  }
+  // Of places in the queue too nobody gets all.
+  const auto own = stats.waiting_of.find(account);
+  if (wants_key() && own != stats.waiting_of.end() &&
+      own->second >= (options_.max_waiting + 1) / 2) {
+    throw ApiError(429, fmt::format("{} requests of this key wait already", own->second));
+  }
 }
 
 /// DeepSeek's form: what the key may still spend. A key without such a limit has no balance.

@@ -32,7 +32,8 @@ struct ApiOptions {
   /// Keys made by `fathom keys`, their limits, and what is used. May be null.
   std::shared_ptr<Books> books;
   RequestRules rules;
-  std::size_t max_waiting = 64;  // requests in the engine's queue, past which the answer is 429
+  /// Requests in the engine's queue, past which the answer is 429; of one key half as many.
+  std::size_t max_waiting = 64;
 };
 
 class Api {
@@ -61,6 +62,8 @@ class Api {
   enum class Kind { Chat, Text, Messages, Responses };
   Answer generate(const HttpRequest& request, Kind kind);
   const ServedModel& model_for(const Json& body) const;
+  /// Throws ApiError(429).
+  void check_queue(const ServedModel& model, std::uint64_t account) const;
   HttpResponse list_models() const;
   HttpResponse balance(const HttpRequest& request) const;
   /// Once there is a key, every route wants one.

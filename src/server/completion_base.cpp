@@ -44,6 +44,7 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
     request.max_thinking_tokens = max_thinking_tokens;
     request.continues_text = continues_text;
     request.cache_scope = cache_scope;
+    request.account = cache_scope;  // one key, one account
     requests_.push_back(std::move(request));
   }
   ends_.resize(requests_.size());

@@ -277,6 +277,28 @@ TEST_F(BilledTest, AClientThatLeavesPaysForWhatWasWritten) {
   EXPECT_LT(lines[0].completion, 26);
 }
 
+TEST_F(BilledTest, OneKeyDoesNotGetTheWholeQueue) {
+  server::ApiOptions api = options();
+  api.max_waiting = 4;
+  TestServer server({}, api, std::chrono::milliseconds(5));
+  const std::string greedy = books->create_key("greedy", {});
+  const std::string modest = books->create_key("modest", {});
+  Client hog(server.port());
+  // 16 run at once, and 2 wait.
+  const Json body{{"stream", true},
+                  {"n", 9},
+                  {"messages", Json::array({{{"role", "user"}, {"content", "a"}}})}};
+  hog.send(post("/v1/chat/completions", body.dump(), bearer(greedy)));
+  Client second(server.port());
+  second.send(post("/v1/chat/completions", body.dump(), bearer(greedy)));
+  for (int i = 0; i < 200 && server.stats().waiting < 2; ++i) ::usleep(2'000);
+  ASSERT_EQ(server.stats().waiting, 2U);
+  const Reply refused = server.chat({}, bearer(greedy));
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_THAT(refused.body, HasSubstr("of this key"));
+  EXPECT_EQ(server.chat({{"max_tokens", 1}}, bearer(modest)).status, 200);
+}
+
 /// Disk full, a damaged file, a table that is gone: answers that run are given, nobody new is let
 /// in, and the server lives.
 TEST_F(BilledTest, BooksThatFailEndNoAnswerAndLetNobodyIn) {

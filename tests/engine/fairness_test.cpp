@@ -1,0 +1,77 @@
+// Accounts share the model, whatever each of them asks for.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "engine/scheduler_fixture.h"
+
+namespace fathom {
+namespace {
+
+using namespace test;  // NOLINT: the tests' own vocabulary
+
+class FairnessTest : public SchedulerFixture {
+ protected:
+  Request of(std::uint64_t account, Request request) {
+    request.account = account;
+    request.cache_scope = account;
+    return request;
+  }
+};
+
+TEST_F(FairnessTest, AKeyWithManyRequestsDoesNotKeepAnotherWaiting) {
+  start({.cache = {.capacity_tokens = 4096}, .max_active = 2});
+  std::vector<Reader> many(20);
+  for (Reader& reader : many) add(of(1, greedy("a", 8)), reader);
+  scheduler->step();
+  Reader one;
+  add(of(2, greedy("k", 8)), one);
+  std::size_t before = 0;
+  for (int steps = 0; !one.end && steps < 1000; ++steps) scheduler->step();
+  for (const Reader& reader : many) before += reader.end.has_value();
+  EXPECT_LE(before, 4u) << "it gets the next place that becomes free";
+  run_to_end();
+}
+
+TEST_F(FairnessTest, PlacesAreSharedEqually) {
+  start({.cache = {.capacity_tokens = 8192}, .max_active = 4});
+  std::vector<Reader> first(12), second(12);
+  for (Reader& reader : first) add(of(1, greedy("a", 8)), reader);
+  for (Reader& reader : second) add(of(2, greedy("b", 8)), reader);
+  for (int steps = 0; steps < 17; ++steps) scheduler->step();
+  const auto ended = [](const std::vector<Reader>& readers) {
+    return std::ranges::count_if(readers, [](const Reader& r) { return r.end.has_value(); });
+  };
+  EXPECT_EQ(ended(first), ended(second));
+  EXPECT_GT(ended(first), 0);
+  run_to_end();
+}
+
+TEST_F(FairnessTest, AShortPromptIsNotBehindALongOneOfAnotherKey) {
+  start({.context_tokens = 1000, .cache = {.capacity_tokens = 8192}}, alphabet, /*max_batch=*/32);
+  Reader longer, shorter;
+  add(of(1, greedy(std::string(900, 'a'), 4)), longer);
+  for (int steps = 0; steps < 3; ++steps) scheduler->step();
+  add(of(2, greedy(std::string(40, 'b'), 4)), shorter);
+  for (int steps = 0; steps < 4; ++steps) scheduler->step();
+  EXPECT_FALSE(shorter.tokens.empty()) << "its two steps come by turns with the long one's";
+  EXPECT_TRUE(longer.tokens.empty());
+  run_to_end();
+  EXPECT_EQ(longer.tokens.size(), 4u);
+}
+
+TEST_F(FairnessTest, OneKeysRequestsKeepTheirOrder) {
+  start({.cache = {.capacity_tokens = 4096}, .max_active = 1});
+  std::vector<Reader> readers(5);
+  for (Reader& reader : readers) add(of(1, greedy("a", 2)), reader);
+  std::size_t ended = 0;
+  for (int steps = 0; scheduler->has_work() && steps < 100; ++steps) {
+    scheduler->step();
+    while (ended < readers.size() && readers[ended].end) ++ended;
+    for (std::size_t i = ended; i < readers.size(); ++i) EXPECT_FALSE(readers[i].end);
+  }
+  EXPECT_EQ(ended, readers.size());
+}
+
+}  // namespace
+}  // namespace fathom
