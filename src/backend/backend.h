@@ -207,6 +207,11 @@ class Backend {
   /// Copies (at least) the first `tokens` tokens of every layer.
   virtual void copy_page(const KvLayout& layout, const KvPage& from, KvPage& to,
                          std::size_t tokens) = 0;
+  /// The page as this device lays it out, layout.page_bytes(): for the same layout and kind of
+  /// device write_page() makes an equal page of it.
+  virtual void read_page(const KvLayout& layout, const KvPage& page, std::span<std::byte> out) = 0;
+  virtual void write_page(const KvLayout& layout, std::span<const std::byte> bytes,
+                          KvPage& page) = 0;
   /// Waits, then views [rows, width] until the next operation on `activations`.
   virtual std::span<const float> read(const Activations& activations) = 0;
 

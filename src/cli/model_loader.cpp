@@ -7,11 +7,14 @@
 #include <chrono>
 #include <utility>
 
+#include "base/cpu_features.h"
 #include "base/progress.h"
+#include "base/version.h"
 #include "cli/memory.h"
 #include "cli/terminal.h"
 #include "config/model_config.h"
 #include "engine/tokenizer_loader.h"
+#include "model/fingerprint.h"
 #include "model/kept_weights.h"
 
 namespace fathom {
@@ -92,6 +95,14 @@ MemoryEstimate fit_memory(const ModelArguments& arguments, const Checkpoint& che
          checkpoint.path().string(), describe(estimate, context), limit.source,
          format_bytes(limit.available));
   }
+}
+
+/// Everything that changes what the cache's pages hold, or how.
+std::string page_fingerprint(const Checkpoint& checkpoint, ActivationPrecision precision,
+                             DType kv_type) {
+  return fmt::format("{} {} {} {} {} {}", content_fingerprint(checkpoint), checkpoint.modified_ns(),
+                     to_string(precision), to_string(kv_type), to_string(selected_cpu_level()),
+                     kVersion);
 }
 
 }  // namespace
@@ -206,13 +217,18 @@ LoadedModel load_model(const ModelArguments& arguments, const Context& context, 
 }
 
 std::unique_ptr<Engine> LoadedModel::make_engine(const ModelArguments& arguments,
-                                                 std::size_t parallel) {
+                                                 std::size_t parallel,
+                                                 std::shared_ptr<ContextStore> store) {
   SchedulerOptions options;
   options.context_tokens = context;
   options.cache.dtype = arguments.kv_dtype();
   // A page more for each: growing into a page that an earlier turn shares takes a copy of it.
   options.cache.capacity_tokens = (context + KvCache::kPageTokens) * parallel;
   options.max_active = parallel;
+  if (store) {
+    options.context_store = std::move(store);
+    options.context_fingerprint = page_fingerprint(*checkpoint, precision, arguments.kv_dtype());
+  }
   return std::make_unique<Engine>(std::move(model), tokenizer, options);
 }
 

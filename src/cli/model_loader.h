@@ -52,8 +52,10 @@ struct LoadedModel {
   ActivationPrecision precision = ActivationPrecision::Fast;
   bool packed = false;  // the weights are mapped from where `fathom pack` keeps them
 
-  /// An engine that takes the model; `parallel` requests of `context` tokens each find room.
-  std::unique_ptr<Engine> make_engine(const ModelArguments& arguments, std::size_t parallel = 1);
+  /// An engine that takes the model; `parallel` requests of `context` tokens each find room. What
+  /// its cache forgets goes to `store`, if there is one.
+  std::unique_ptr<Engine> make_engine(const ModelArguments& arguments, std::size_t parallel = 1,
+                                      std::shared_ptr<ContextStore> store = {});
 };
 
 /// The file or folder that MODEL names: a path, or a model in the store. With `pull`, or when a

@@ -33,6 +33,7 @@ struct Options {
   std::string books_file;
   std::string price_file;
   std::size_t parallel = 4;
+  std::uint64_t disk_cache = 0;  // bytes
   bool without_tls = false;
   bool without_sandbox = false;
 };
@@ -79,8 +80,12 @@ std::int64_t modified(const std::filesystem::path& path) {
       .count();
 }
 
+std::filesystem::path disk_cache_folder(const Context& context) {
+  return open_store(context).root() / "context-cache";
+}
+
 server::ServedModel load(const Options& options, const std::optional<server::PriceTable>& prices,
-                         const Context& context) {
+                         const std::shared_ptr<ContextStore>& store, const Context& context) {
   LoadedModel loaded = load_model(options.model, context, TellMemory::Total, options.parallel);
   server::ServedModel model;
   model.name = options.name.empty() ? display_name(options.model.model) : options.name;
@@ -100,7 +105,7 @@ server::ServedModel load(const Options& options, const std::optional<server::Pri
   digest.add(to_string(loaded.precision));
   digest.add(options.model.kv_type);
   model.fingerprint = "fp_" + digest.hex().substr(0, 12);
-  model.engine = loaded.make_engine(options.model, options.parallel);
+  model.engine = loaded.make_engine(options.model, options.parallel, store);
   return model;
 }
 
@@ -120,6 +125,7 @@ void put_up_file_wall(const Options& options, const Context& context) {
   if (options.api.books) {
     access.write.push_back(std::filesystem::absolute(books_path(options.books_file)).parent_path());
   }
+  if (options.disk_cache > 0) access.write.push_back(disk_cache_folder(context));
   server::restrict_files(access);
 }
 
@@ -155,8 +161,15 @@ void serve(Options& options, const Context& context) {
     prices =
         server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file);
   }
+  std::shared_ptr<ContextStore> store;
+  if (options.disk_cache > 0) {
+    ContextStoreOptions cache;
+    cache.folder = disk_cache_folder(context);
+    cache.capacity_bytes = options.disk_cache;
+    store = std::make_shared<ContextStore>(cache);
+  }
   put_up_file_wall(options, context);
-  server::Api api(load(options, prices, context), options.api);
+  server::Api api(load(options, prices, store, context), options.api);
   options.listener.stop_on_signals = true;
   server::Listener listener(api, options.listener);
   if (!options.without_sandbox) close_door();
@@ -202,6 +215,13 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->group(group);
   command->add_option("--keys", options->key_file, "A file with a key a line; one is then needed")
       ->type_name("FILE")
+      ->group(group);
+  command
+      ->add_option("--disk-cache", options->disk_cache,
+                   "Keep what conversations left in the context cache on disk, in so much of it "
+                   "(8GiB): they go on quickly after a restart. It holds what was said")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false))
       ->group(group);
   add_books_option(*command, options->books_file)->group(group);
   command

@@ -73,6 +73,7 @@ struct Engine::Impl {
       scheduler.step();
     }
     scheduler.cancel_all();
+    scheduler.save_idle();
   }
 
   std::unique_ptr<Model> model;

@@ -96,6 +96,7 @@ SchedulerStats Scheduler::stats() const {
   SchedulerStats stats{waiting_.size(),     active_.size(),       idle_.size(),
                        cache_.bytes_used(), cache_.free_tokens(), preemptions_};
   for (const auto& job : waiting_) ++stats.waiting_of[job->request.account];
+  if (options_.context_store) stats.store = options_.context_store->stats();
   return stats;
 }
 
@@ -199,11 +200,67 @@ void Scheduler::start(Job& job, const Match& match) {
     job.sequence = cache_.fork(*match.source, match.tokens);
     if (idle != idle_.end()) std::rotate(idle, idle + 1, idle_.end());  // now the last used
   }
+  load_pages(job);
   if (job.started) return;  // it was sent back, and goes on
   job.started = true;
   job.begun = Job::Clock::now();
   job.usage.cached_tokens = job.fed;
   job.usage.queue_seconds = seconds_between(job.submitted, job.begun);
+}
+
+PageNames& Scheduler::names_of(Job& job) const {
+  if (!job.page_names) {
+    job.page_names.emplace(options_.context_fingerprint, job.request.cache_scope);
+  }
+  return *job.page_names;
+}
+
+void Scheduler::load_pages(Job& job) {
+  if (!options_.context_store) return;
+  ContextStore& store = *options_.context_store;
+  // At least the last token is computed anew.
+  const std::span<const TokenId> reusable(job.tokens.data(), job.tokens.size() - 1);
+  const std::span<const PageName> names = names_of(job).of(reusable);
+  std::vector<std::byte> bytes;
+  for (std::size_t page = job.fed / KvCache::kPageTokens; page < names.size(); ++page) {
+    if (!store.has(names[page])) return;
+    const std::size_t begin = page * KvCache::kPageTokens;
+    bytes.resize(cache_.page_bytes());
+    if (!store.load(names[page], reusable.subspan(begin, KvCache::kPageTokens), bytes)) return;
+    try {
+      // A page that the sequence has begun gives way to the full one.
+      if (job.fed > begin) cache_.truncate(*job.sequence, begin);
+      job.fed = begin;
+      cache_.append_page(*job.sequence, bytes);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::ResourceLimit) return;
+      throw;
+    }
+    job.fed = begin + KvCache::kPageTokens;
+  }
+}
+
+void Scheduler::save_pages(SequenceId sequence, std::span<const TokenId> tokens, PageNames& names,
+                           bool wait) {
+  ContextStore& store = *options_.context_store;
+  std::vector<std::byte> bytes(cache_.page_bytes());
+  std::size_t page = 0;
+  for (const PageName& name : names.of(tokens)) {
+    if (!store.has(name)) {
+      cache_.read_page(sequence, page, bytes);
+      store.save(name, tokens.subspan(page * KvCache::kPageTokens, KvCache::kPageTokens), bytes,
+                 wait);
+    }
+    ++page;
+  }
+}
+
+void Scheduler::save_idle() {
+  if (!options_.context_store) return;
+  for (const Idle& idle : idle_) {
+    PageNames names(options_.context_fingerprint, idle.scope);
+    save_pages(idle.sequence, idle.tokens, names, /*wait=*/true);
+  }
 }
 
 std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
@@ -273,6 +330,10 @@ bool Scheduler::make_room() {
     finish(*youngest, FinishReason::Length);
     return true;
   }
+  if (options_.context_store) {
+    save_pages(*youngest->sequence, std::span(youngest->tokens).first(youngest->fed),
+               names_of(*youngest), /*wait=*/false);
+  }
   retire(*youngest, /*keep_sequence=*/false);
   youngest->fed = 0;
   waiting_.push_front(youngest);
@@ -284,6 +345,10 @@ bool Scheduler::evict_idle(std::optional<SequenceId> except) {
   const auto oldest = std::find_if(idle_.begin(), idle_.end(),
                                    [&](const Idle& each) { return each.sequence != except; });
   if (oldest == idle_.end()) return false;
+  if (options_.context_store) {
+    PageNames names(options_.context_fingerprint, oldest->scope);
+    save_pages(oldest->sequence, oldest->tokens, names, /*wait=*/false);
+  }
   cache_.remove(oldest->sequence);
   idle_.erase(oldest);
   return true;

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "engine/answer.h"
+#include "engine/context_store.h"
 #include "engine/fair_share.h"
 #include "engine/repetition.h"
 #include "engine/request.h"
@@ -36,6 +37,9 @@ struct SchedulerOptions {
   std::size_t prompt_chunk = 128;  // tokens read in a step while others write
   std::size_t max_active = 16;     // requests computed at once
   std::size_t max_idle = 64;       // finished sequences kept for reuse
+  /// Where pages go when the cache forgets them, and come back from. May be null.
+  std::shared_ptr<ContextStore> context_store = {};
+  std::string context_fingerprint = {};  // of this model and engine, for PageNames
 };
 
 struct SchedulerStats {
@@ -46,6 +50,7 @@ struct SchedulerStats {
   std::size_t cache_free_tokens = 0;
   std::size_t preemptions = 0;                           // since the start
   std::map<std::uint64_t, std::size_t> waiting_of = {};  // by account
+  ContextStoreStats store = {};
 };
 
 /// A request on its way through the scheduler.
@@ -72,6 +77,7 @@ struct Job {
   std::size_t fed = 0;          // how many of them the cache holds
   std::optional<SequenceId> sequence;  // while active
   bool started = false;                // has been active before
+  std::optional<PageNames> page_names;  // made when they are first asked for
   Usage usage;
   Clock::time_point submitted, begun, first_token;
 
@@ -95,6 +101,8 @@ class Scheduler {
   void step();
   /// Ends every request with FinishReason::Cancelled.
   void cancel_all();
+  /// Hands all that is kept for reuse to the context store, and waits for room in its queue.
+  void save_idle();
 
   SchedulerStats stats() const;
 
@@ -128,6 +136,12 @@ class Scheduler {
   bool is_being_read(const Job& job, std::size_t known) const;
   /// Gives the job a sequence that begins with the match.
   void start(Job& job, const Match& match);
+  PageNames& names_of(Job& job) const;
+  /// Goes on with pages from the context store, after those that the job's sequence begins with.
+  void load_pages(Job& job);
+  /// Hands full pages that are about to be forgotten to the context store.
+  void save_pages(SequenceId sequence, std::span<const TokenId> tokens, PageNames& names,
+                  bool wait);
   std::vector<Share> plan(Batch& batch) const;
   /// Runs the batch, making room as needed; false if there is nothing left to run.
   bool run(Batch& batch, std::vector<Share>& shares, Logits& logits);

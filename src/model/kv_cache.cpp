@@ -112,6 +112,26 @@ void KvCache::truncate(SequenceId id, std::size_t tokens) {
   impl_->give_back(id);
 }
 
+std::size_t KvCache::page_bytes() const { return impl_->layout.page_bytes(); }
+
+void KvCache::read_page(SequenceId id, std::size_t page, std::span<std::byte> out) const {
+  const Impl::Sequence& sequence = impl_->find(id);
+  require((page + 1) * kPageTokens <= sequence.tokens, ErrorCode::InvalidArgument,
+          "sequence {} holds {} tokens, so that page {} is not full", value(id), sequence.tokens,
+          page);
+  impl_->backend->read_page(impl_->layout, *sequence.pages[page], out);
+}
+
+void KvCache::append_page(SequenceId id, std::span<const std::byte> bytes) {
+  Impl::Sequence& sequence = impl_->find(id);
+  require(sequence.tokens % kPageTokens == 0, ErrorCode::InvalidArgument,
+          "sequence {} ends within a page", value(id));
+  auto page = impl_->make_page();
+  impl_->backend->write_page(impl_->layout, bytes, *page);
+  sequence.pages.push_back(std::move(page));
+  sequence.tokens += kPageTokens;
+}
+
 std::size_t KvCache::length(SequenceId sequence) const { return impl_->find(sequence).tokens; }
 std::size_t KvCache::capacity_tokens() const { return impl_->capacity_pages * kPageTokens; }
 std::size_t KvCache::free_tokens() const {

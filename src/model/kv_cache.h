@@ -45,6 +45,14 @@ class KvCache {
   void truncate(SequenceId sequence, std::size_t tokens);
   std::size_t length(SequenceId sequence) const;
 
+  // Pages, to be kept elsewhere: bytes as this model's device lays them out.
+  std::size_t page_bytes() const;
+  /// Full page number `page` of the sequence, counted from 0, into `out` [page_bytes()].
+  void read_page(SequenceId sequence, std::size_t page, std::span<std::byte> out) const;
+  /// The sequence, which must end with a full page, gets another. Error(ResourceLimit) when the
+  /// cache is full: nothing has changed then.
+  void append_page(SequenceId sequence, std::span<const std::byte> bytes);
+
   std::size_t capacity_tokens() const;
   std::size_t free_tokens() const;  // in whole pages
   std::size_t bytes_used() const;   // shared pages counted once

@@ -81,6 +81,16 @@ std::string Metrics::print(const SchedulerStats& stats) const {
   line(out, "gauge", "fathom_cache_bytes", "Memory of the KV cache", stats.cache_bytes);
   line(out, "gauge", "fathom_cache_free_tokens", "Room in the KV cache, in tokens",
        stats.cache_free_tokens);
+  const ContextStoreStats& disk = stats.store;
+  line(out, "gauge", "fathom_disk_cache_bytes", "Pages of the context cache on disk", disk.bytes);
+  line(out, "counter", "fathom_disk_cache_pages_found_total", "Pages of 64 tokens read from disk",
+       disk.found);
+  line(out, "counter", "fathom_disk_cache_pages_written_total", "Pages written to disk",
+       disk.written);
+  line(out, "counter", "fathom_disk_cache_pages_left_out_total",
+       "Pages that were not written: the disk was slow, full, or failed", disk.left_out);
+  line(out, "counter", "fathom_disk_cache_pages_damaged_total",
+       "Pages found on disk that were not as they must be", disk.damaged);
   out +=
       "# HELP fathom_first_token_seconds From the request to its first token\n"
       "# TYPE fathom_first_token_seconds histogram\n";

@@ -126,6 +126,34 @@ TEST_P(Cache, SharedPagesAreNeverWrittenByATruncatedOwner) {
   expect_oracle(feed_range(cache, fork, 128, 150), 128, 150);
 }
 
+TEST_P(Cache, PagesKeptElsewhereAreTheSamePages) {
+  std::vector<std::vector<std::byte>> kept;
+  std::vector<float> rest;
+  {
+    KvCache cache = cache_of(192);
+    const SequenceId sequence = cache.create();
+    feed_range(cache, sequence, 0, 130);
+    for (std::size_t page = 0; page < 2; ++page) {
+      kept.emplace_back(cache.page_bytes());
+      cache.read_page(sequence, page, kept.back());
+    }
+    std::vector<std::byte> none(cache.page_bytes());
+    expect_error(ErrorCode::InvalidArgument, [&] { cache.read_page(sequence, 2, none); });
+    cache.truncate(sequence, 128);
+    rest = feed_range(cache, sequence, 128, 150);
+  }
+  KvCache other = cache_of(192);
+  const SequenceId sequence = other.create();
+  for (const auto& page : kept) other.append_page(sequence, page);
+  EXPECT_EQ(other.length(sequence), 128U);
+  EXPECT_EQ(feed_range(other, sequence, 128, 150), rest) << "bit for bit";
+  expect_error(ErrorCode::InvalidArgument, [&] { other.append_page(sequence, kept[0]); });
+  other.truncate(sequence, 128);
+  other.append_page(sequence, kept[0]);
+  expect_error(ErrorCode::ResourceLimit, [&] { other.append_page(sequence, kept[1]); });
+  EXPECT_EQ(other.length(sequence), 192U);
+}
+
 TEST_P(Cache, AFailedForwardLeavesTheCacheAsItWas) {
   KvCache cache = cache_of(128);
   const SequenceId first = cache.create();

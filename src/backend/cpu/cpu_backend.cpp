@@ -141,6 +141,17 @@ class CpuBackend final : public Backend {
     std::memcpy(static_cast<CpuKvPage&>(to).slot.data(),
                 static_cast<const CpuKvPage&>(from).slot.data(), layout.page_bytes());
   }
+  void read_page(const KvLayout& layout, const KvPage& page, std::span<std::byte> out) override {
+    require(out.size() == layout.page_bytes(), ErrorCode::Internal, "a page has {} bytes, not {}",
+            layout.page_bytes(), out.size());
+    std::memcpy(out.data(), static_cast<const CpuKvPage&>(page).slot.data(), out.size());
+  }
+  void write_page(const KvLayout& layout, std::span<const std::byte> bytes,
+                  KvPage& page) override {
+    require(bytes.size() == layout.page_bytes(), ErrorCode::Internal,
+            "a page has {} bytes, not {}", layout.page_bytes(), bytes.size());
+    std::memcpy(static_cast<CpuKvPage&>(page).slot.data(), bytes.data(), bytes.size());
+  }
   std::span<const float> read(const Activations& activations) override {
     return {cpu_of(activations).data.get(), activations.rows * activations.width};
   }
