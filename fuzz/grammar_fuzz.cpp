@@ -1,7 +1,8 @@
 // A stranger's grammar and a text for it: the first byte says whether it is GBNF, a regular
-// expression or a JSON schema; after a line with only "%%" comes the text. What is taken must be
-// walked without a crash, and no dead end may be begun.
+// expression, one that is looked for in a text, or a JSON schema; after a line with only "%%" comes
+// the text. What is taken must be walked without a crash, and no dead end may be begun.
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,7 @@
 #include "grammar/json_schema.h"
 #include "grammar/json_text.h"
 #include "grammar/regex.h"
+#include "grammar/text_pattern.h"
 
 using namespace fathom;
 using namespace fathom::grammar;
@@ -22,6 +24,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view source = all.substr(0, cut);
   const std::string_view text = cut == std::string_view::npos ? "" : all.substr(cut + 4);
   try {
+    if (data[0] == 't') {
+      TextSearch search(std::make_shared<TextPattern>(source, source.size() % 2 == 0));
+      for (std::size_t i = 0; i < text.size(); ++i) {
+        if (search.step(static_cast<std::uint8_t>(text[i]), i)) return 0;
+        if (search.earliest().value_or(i) > i) std::abort();
+      }
+      search.finish();
+      return 0;
+    }
     std::shared_ptr<const Grammar> grammar;
     if (data[0] == 'g') {
       grammar = gbnf_grammar(source);

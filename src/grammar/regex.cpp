@@ -1,9 +1,11 @@
 #include "grammar/regex.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 
 #include "base/error.h"
+#include "grammar/case_fold.h"
 #include "grammar/pattern_text.h"
 
 namespace fathom::grammar {
@@ -19,12 +21,32 @@ const Ranges kSpaces{{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},     {0x16
                      {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 const Ranges kLineEnds{{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 
+constexpr struct {
+  std::string_view word;
+  char assertion;
+} kAssertions[] = {{"^", static_cast<char>(kAtBegin)},
+                   {"$", static_cast<char>(kAtEnd)},
+                   {"\\b", static_cast<char>(kAtWordEdge)},
+                   {"\\B", static_cast<char>(kNotAtWordEdge)}};
+
+/// A character out of these, in the form that the text has it.
+using OneOf = std::function<Expr(const Ranges&)>;
+
 class Parser {
  public:
-  Parser(JsonText& json, std::string_view pattern)
-      : json_(json), b_(json.builder()), text_(pattern) {}
+  Parser(Builder& builder, std::string_view pattern, OneOf one_of)
+      : b_(builder), text_(pattern), one_of_(std::move(one_of)) {}
 
-  Expr whole() {
+  /// Anywhere in a text, anchors being assertions of their own.
+  Expr part(bool ignore_case) {
+    assertions_ = true;
+    ignore_case_ = ignore_case;
+    const Expr all = alternatives();
+    if (more()) wrong("a ) without its (");
+    return all;
+  }
+
+  Expr json_string(JsonText& json) {
     // Each alternative on its own says whether the text may go on before and after it.
     std::vector<Expr> options;
     do {
@@ -36,7 +58,7 @@ class Parser {
         unsupported("an anchor in the middle");
       }
       std::vector<Expr> parts;
-      const Expr anything = b_.repeat(json_.any_character(), 0);
+      const Expr anything = b_.repeat(json.any_character(), 0);
       if (!from_start) parts.push_back(anything);
       parts.push_back(body);
       if (!to_end) parts.push_back(anything);
@@ -73,8 +95,8 @@ class Parser {
   Expr sequence(bool top) {
     std::vector<Expr> parts;
     while (more() && text_.peek() != '|' && text_.peek() != ')') {
-      if (text_.peek() == '^' || text_.peek() == '$') {
-        if (top) break;  // whole() looks at it
+      if (!assertions_ && (text_.peek() == '^' || text_.peek() == '$')) {
+        if (top) break;  // json_string() looks at it
         unsupported("an anchor in the middle");
       }
       parts.push_back(quantified(atom()));
@@ -140,13 +162,28 @@ class Parser {
       if (!take(')')) wrong("a ( without its )");
       return body;
     }
-    if (take('[')) return json_.character(char_class());
-    if (take('.')) return json_.character(all_but(kLineEnds));
+    if (take('[')) return one_of_(char_class());
+    if (take('.')) return one_of_(all_but(kLineEnds));
+    if (assertions_) {
+      for (const auto& [word, assertion] : kAssertions) {
+        if (text_.take(word)) return b_.literal(std::string_view(&assertion, 1));
+      }
+    }
     if (text_.peek() == '*' || text_.peek() == '+' || text_.peek() == '?')
       wrong("nothing to repeat");
-    if (take('\\')) return json_.character(escape(false));
+    if (take('\\')) {
+      const Ranges escaped = escape(false);
+      return one_of_(single(escaped) ? in_any_case(escaped) : escaped);
+    }
     const std::uint32_t c = character();
-    return json_.character({{c, c}});
+    return one_of_(in_any_case({{c, c}}));
+  }
+
+  static bool single(const Ranges& r) { return r.size() == 1 && r[0].first == r[0].last; }
+  /// Of characters that the pattern writes. Classes (\d, \W) are what they are: folded, \W would
+  /// hold an s, for the sake of the long one.
+  Ranges in_any_case(Ranges written) const {
+    return ignore_case_ ? with_other_cases(std::move(written)) : written;
   }
 
   std::uint32_t hex(std::size_t digits) {
@@ -227,7 +264,6 @@ class Parser {
   Ranges char_class() {
     const bool negated = take('^');
     Ranges all;
-    const auto single = [](const Ranges& r) { return r.size() == 1 && r[0].first == r[0].last; };
     while (true) {
       if (!more()) wrong("a [ without its ]");
       if (take(']')) break;
@@ -235,7 +271,8 @@ class Parser {
         const std::uint32_t c = character();
         return Ranges{{c, c}};
       }();
-      if (text_.peek() == '-' && text_.peek(1) != ']' && text_.peek(1) != '\0' && single(first)) {
+      const bool written = single(first);
+      if (text_.peek() == '-' && text_.peek(1) != ']' && text_.peek(1) != '\0' && written) {
         text_.skip();
         const Ranges last = take('\\') ? escape(true) : [&] {
           const std::uint32_t c = character();
@@ -250,21 +287,30 @@ class Parser {
           first[0].last = last[0].last;
         }
       }
+      if (written) first = in_any_case(std::move(first));
       all.insert(all.end(), first.begin(), first.end());
     }
     return negated ? all_but(std::move(all)) : normal(std::move(all));
   }
 
-  JsonText& json_;
   Builder& b_;
   PatternText text_;
+  const OneOf one_of_;
+  bool assertions_ = false;
+  bool ignore_case_ = false;
   int depth_ = 0;
 };
 
 }  // namespace
 
 Builder::Expr string_matching(JsonText& json, std::string_view pattern) {
-  return Parser(json, pattern).whole();
+  const auto one_of = [&json](const Ranges& ranges) { return json.character(ranges); };
+  return Parser(json.builder(), pattern, one_of).json_string(json);
+}
+
+Builder::Expr text_part(Builder& builder, std::string_view pattern, bool ignore_case) {
+  const auto one_of = [&builder](const Ranges& ranges) { return builder.chars(ranges); };
+  return Parser(builder, pattern, one_of).part(ignore_case);
 }
 
 }  // namespace fathom::grammar
