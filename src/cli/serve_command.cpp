@@ -32,6 +32,7 @@ struct Options {
   std::string key_file;
   std::string books_file;
   std::string price_file;
+  std::string filter_file;
   std::size_t parallel = 4;
   std::uint64_t disk_cache = 0;  // bytes
   bool without_tls = false;
@@ -84,14 +85,41 @@ std::filesystem::path disk_cache_folder(const Context& context) {
   return open_store(context).root() / "context-cache";
 }
 
-server::ServedModel load(const Options& options, const std::optional<server::PriceTable>& prices,
-                         const std::shared_ptr<ContextStore>& store, const Context& context) {
-  LoadedModel loaded = load_model(options.model, context, TellMemory::Total, options.parallel);
+/// What all models of the server have in common, from files that later cannot be opened any more;
+/// what is wrong with them is said before anything large is read.
+struct Shared {
+  std::optional<server::PriceTable> prices;
+  std::shared_ptr<const server::Filter> filter;
+  std::shared_ptr<ContextStore> store;
+};
+
+Shared read_shared(const Options& options, const Context& context) {
+  Shared shared;
+  if (!options.price_file.empty()) {
+    shared.prices = server::PriceTable::parse(read_text_file(options.price_file, 1 << 20),
+                                              options.price_file);
+  }
+  if (!options.filter_file.empty()) {
+    shared.filter = std::make_shared<const server::Filter>(
+        server::Filter::parse(read_text_file(options.filter_file, 1 << 20), options.filter_file));
+  }
+  if (options.disk_cache > 0) {
+    ContextStoreOptions cache;
+    cache.folder = disk_cache_folder(context);
+    cache.capacity_bytes = options.disk_cache;
+    shared.store = std::make_shared<ContextStore>(cache);
+  }
+  return shared;
+}
+
+server::ServedModel load(const Options& options, const Shared& shared, const Context& context) {
   server::ServedModel model;
+  model.filter = shared.filter;
+  LoadedModel loaded = load_model(options.model, context, TellMemory::Total, options.parallel);
   model.name = options.name.empty() ? display_name(options.model.model) : options.name;
   model.aliases = options.aliases;
-  if (prices) {
-    model.price = prices->of(model.name);
+  if (shared.prices) {
+    model.price = shared.prices->of(model.name);
     require(model.price.has_value(), ErrorCode::InvalidArgument,
             "{}: there is no price for '{}', and no \"default\"", options.price_file, model.name);
   }
@@ -105,7 +133,7 @@ server::ServedModel load(const Options& options, const std::optional<server::Pri
   digest.add(to_string(loaded.precision));
   digest.add(options.model.kv_type);
   model.fingerprint = "fp_" + digest.hex().substr(0, 12);
-  model.engine = loaded.make_engine(options.model, options.parallel, store);
+  model.engine = loaded.make_engine(options.model, options.parallel, shared.store);
   return model;
 }
 
@@ -156,20 +184,9 @@ void serve(Options& options, const Context& context) {
       "proxy with TLS before 127.0.0.1, or say --without-tls",
       options.listener.address);
   options.api.keys = read_keys(options.key_file);
-  std::optional<server::PriceTable> prices;
-  if (!options.price_file.empty()) {
-    prices =
-        server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file);
-  }
-  std::shared_ptr<ContextStore> store;
-  if (options.disk_cache > 0) {
-    ContextStoreOptions cache;
-    cache.folder = disk_cache_folder(context);
-    cache.capacity_bytes = options.disk_cache;
-    store = std::make_shared<ContextStore>(cache);
-  }
+  const Shared shared = read_shared(options, context);
   put_up_file_wall(options, context);
-  server::Api api(load(options, prices, store, context), options.api);
+  server::Api api(load(options, shared, context), options.api);
   options.listener.stop_on_signals = true;
   server::Listener listener(api, options.listener);
   if (!options.without_sandbox) close_door();
@@ -227,6 +244,11 @@ void add_serve_command(CLI::App& app, Context& context) {
   command
       ->add_option("--prices", options->price_file,
                    "A JSON file of prices: answers then tell their cost (docs/prices.json)")
+      ->type_name("FILE")
+      ->group(group);
+  command
+      ->add_option("--filter", options->filter_file,
+                   "A JSON file of rules that what is asked and answered must not match")
       ->type_name("FILE")
       ->group(group);
   command

@@ -14,6 +14,8 @@ const char* to_string(FinishReason reason) {
       return "cancelled";
     case FinishReason::Failed:
       return "error";
+    case FinishReason::Filtered:
+      return "content_filter";
   }
   return "error";
 }

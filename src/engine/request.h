@@ -62,10 +62,11 @@ enum class FinishReason {
   Length,      // max_tokens, or the context is full
   Repetition,  // with Request::stop_repetition: see RepetitionGuard
   Cancelled,   // by cancel(), or the engine was shut down
-  Failed       // Finished::error says why
+  Failed,      // Finished::error says why
+  Filtered     // never by the engine: a reader's own rules ended the answer
 };
 
-/// "stop", "length", "repetition", "cancelled", "error".
+/// "stop", "length", "repetition", "cancelled", "error", "content_filter".
 const char* to_string(FinishReason reason);
 
 struct Usage {

@@ -10,6 +10,7 @@
 
 #include "server/api_error.h"
 #include "server/completion.h"
+#include "server/filter_input.h"
 #include "server/messages.h"
 #include "server/responses.h"
 
@@ -270,16 +271,22 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
       books->record(id, charge, unix_seconds());
     };
   }
+  const auto screened = [&](auto asked) {
+    if (model.filter) screen_input(model, asked, body, metrics_);
+    return asked;
+  };
   if (kind == Kind::Messages) {
-    return messages_completion(model, read_messages_request(body, model), scope, observe);
+    return messages_completion(model, screened(read_messages_request(body, model)), scope, observe);
   }
   if (kind == Kind::Responses) {
-    return responses_completion(model, read_responses_request(body, model), scope, observe);
+    return responses_completion(model, screened(read_responses_request(body, model)), scope,
+                                observe);
   }
   if (kind == Kind::Chat) {
-    return chat_completion(model, read_chat_request(body, model, options_.rules), scope, observe);
+    return chat_completion(model, screened(read_chat_request(body, model, options_.rules)), scope,
+                           observe);
   }
-  return text_completion(model, read_text_request(body, model), scope, observe);
+  return text_completion(model, screened(read_text_request(body, model)), scope, observe);
 }
 
 void Api::check_queue(const ServedModel& model, std::uint64_t account) const {

@@ -153,7 +153,8 @@ class ChatCompletion final : public OpenAiCompletion {
                                std::move(logprobs));
     }
     if (part.parser) {
-      return out + stream_pieces(choice, part.parser->push(delta.text), std::move(logprobs));
+      return out + stream_pieces(choice, screened(choice, part.parser->push(delta.text)),
+                                 std::move(logprobs));
     }
     return out + delta_chunk(choice, {{"content", delta.text}}, std::move(logprobs));
   }
@@ -167,29 +168,41 @@ class ChatCompletion final : public OpenAiCompletion {
       out += delta_chunk(0, {{"content", nullptr}, {"reasoning_content", part.reasoning}});
     }
     out += delta_chunk(0, {{"content", part.content}});
-    return out += chunk({{"index", 0},
-                         {"delta", Json::object()},
-                         {"logprobs", nullptr},
-                         {"finish_reason", finish_word(ends()[chosen].reason)},
-                         {"self_consistency", std::move(votes)}});
+    Json last{{"index", 0},
+              {"delta", Json::object()},
+              {"logprobs", nullptr},
+              {"finish_reason", finish_word(ends()[chosen].reason)},
+              {"self_consistency", std::move(votes)}};
+    tell_filtered(chosen, last);
+    return out += chunk(std::move(last));
   }
 
   std::string stream_end(std::size_t choice, const Finished& end) override {
     if (votes_) return done() ? stream_verdict() : std::string();
     Part& part = parts_[choice];
-    // Somebody who waits for the role gets it even from an answer without a word.
-    const bool silent = !part.begun;
-    std::string out;
-    if (part.parser) {
-      const auto rest = part.parser->finish();
-      if (!rest.empty()) out = begin(choice) + stream_pieces(choice, rest, nullptr);
-    }
     Json delta = Json::object();
-    if (silent && out.empty()) delta = {{"role", "assistant"}, {"content", ""}};
-    return out + chunk({{"index", choice},
-                        {"delta", std::move(delta)},
-                        {"logprobs", nullptr},
-                        {"finish_reason", reason_word(part, end)}});
+    // Somebody who waits for the role gets it even from an answer without a word.
+    if (!part.begun) delta = {{"role", "assistant"}, {"content", ""}};
+    Json last{{"index", choice},
+              {"delta", std::move(delta)},
+              {"logprobs", nullptr},
+              {"finish_reason", reason_word(part, end)}};
+    tell_filtered(choice, last);
+    return chunk(std::move(last));
+  }
+
+  std::string end_text(std::size_t choice) override {
+    Part& part = parts_[choice];
+    if (!part.parser) return {};
+    const auto rest = screened(choice, part.parser->finish(), true);
+    if (!asked_.stream) keep_pieces(part, rest);
+    if (!asked_.stream || rest.empty()) return {};
+    return begin(choice) + stream_pieces(choice, rest, nullptr);
+  }
+
+  void tell_filtered(std::size_t choice, Json& json) const {
+    Json told = filtered(choice, {"reasoning_content", "content", "tool_calls"});
+    if (!told.is_null()) json["filtered"] = std::move(told);
   }
 
   static const char* reason_word(const Part& part, const Finished& end) {
@@ -214,7 +227,7 @@ class ChatCompletion final : public OpenAiCompletion {
     if (thinking) {
       part.reasoning += delta.text;
     } else if (part.parser) {
-      keep_pieces(part, part.parser->push(delta.text));
+      keep_pieces(part, screened(choice, part.parser->push(delta.text)));
     } else {
       part.content += delta.text;
     }
@@ -234,7 +247,6 @@ class ChatCompletion final : public OpenAiCompletion {
 
   Json choice_json(std::size_t choice, const Finished& end) override {
     Part& part = parts_[choice];
-    if (part.parser) keep_pieces(part, part.parser->finish());
     Json message{{"role", "assistant"}, {"content", std::move(part.content)}};
     if (!part.reasoning.empty()) message["reasoning_content"] = std::move(part.reasoning);
     Json json{{"index", choice}, {"message", {}}, {"logprobs", nullptr}};
@@ -250,6 +262,7 @@ class ChatCompletion final : public OpenAiCompletion {
       message["tool_calls"] = std::move(part.calls);
     }
     json["message"] = std::move(message);
+    tell_filtered(choice, json);
     return json;
   }
 

@@ -15,6 +15,7 @@ namespace fathom::server {
 struct AnswerRecord {
   Usage usage;
   FinishReason reason = FinishReason::Stop;
+  std::string filtered_by;  // the rule's name; empty if none ended it
 };
 
 /// The usage of all answers of a request. Prompts count once, however many answers they get.

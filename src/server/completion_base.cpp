@@ -19,10 +19,16 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
                              std::uint64_t cache_scope,
                              std::optional<std::size_t> max_thinking_tokens,
                              const std::string& begun) {
+  const bool screens = model_.filter && !model_.filter->output().empty();
+  if (screens && wants_logprobs()) {
+    // They would tell tokens before the rules have seen their text, and others that were possible.
+    throw ApiError(400, "logprobs: not where answers are filtered", "logprobs",
+                   "unsupported_parameter");
+  }
   prompt_tokens_ += prompt.size();
   const std::span<const TokenId> end_tokens = model_.engine->tokenizer().end_of_generation();
   std::optional<Constraint> constraint;
-  const bool tools = asked_.form && asked_.form->kind == OutputForm::Kind::Tools;
+  const bool tools = has_tools();
   if (asked_.form) {
     constraint = {model_.grammars->masks(*model_.engine, *asked_.form), begun, {}, false};
     if (tools && !asked_.form->whole) {
@@ -46,6 +52,7 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
     request.cache_scope = cache_scope;
     request.account = cache_scope;  // one key, one account
     requests_.push_back(std::move(request));
+    if (screens) filters_.emplace_back(model_.filter->output());
   }
   ends_.resize(requests_.size());
 }
@@ -81,20 +88,86 @@ void Completion::start(Sink sink) {
 std::string Completion::take(std::size_t choice, Event event) {
   if (const auto* delta = std::get_if<Delta>(&event)) {
     if (delta->token) ++written_tokens_;
-    if (asked_.stream) return stream_delta(choice, *delta);
-    keep(choice, *delta);
-    return {};
+    return filters_.empty() ? give(choice, *delta) : give_screened(choice, *delta);
   }
   const auto* end = std::get_if<Finished>(&event);
   if (end == nullptr) return {};
+  const bool failed = end->reason == FinishReason::Failed;
+  std::string out = failed ? std::string() : give_rest(choice);
   ++ended_;
-  ends_[choice] = *end;
-  if (observer_.ended) observer_.ended({end->usage, end->reason});
+  Finished& kept = ends_[choice] = *end;
+  std::string rule;
+  if (!failed && !filters_.empty() && filters_[choice].caught()) {
+    kept.reason = FinishReason::Filtered;
+    kept.stop_string.clear();  // it stood after the match
+    rule = filters_[choice].caught()->rule->name;
+  }
+  if (observer_.ended) observer_.ended({kept.usage, kept.reason, rule});
   if (done()) settle(usage());
   if (!asked_.stream) return {};
-  std::string out = end->reason == FinishReason::Failed ? stream_error(to_api_error(*end->error))
-                                                        : stream_end(choice, *end);
+  out += failed ? stream_error(to_api_error(*kept.error)) : stream_end(choice, kept);
   return done() ? out + stream_close() : out;
+}
+
+// ---- rules for output -----------------------------------------------------------------------
+
+bool Completion::has_tools() const {
+  return asked_.form && asked_.form->kind == OutputForm::Kind::Tools;
+}
+
+std::string Completion::give(std::size_t choice, const Delta& delta) {
+  if (asked_.stream) return stream_delta(choice, delta);
+  keep(choice, delta);
+  return {};
+}
+
+std::string Completion::give_screened(std::size_t choice, Delta delta) {
+  using Place = AnswerFilter::Place;
+  AnswerFilter& filter = filters_[choice];
+  if (filter.caught() || delta.text.empty()) return {};
+  std::string out;
+  if (delta.channel == Channel::Reasoning) {
+    delta.text = filter.push(Place::Thinking, delta.text);
+  } else {
+    // The thought has ended.
+    out = give_certain(choice, Channel::Reasoning, filter.finish(Place::Thinking));
+    if (filter.caught()) {
+      delta.text.clear();
+    } else if (!has_tools()) {
+      delta.text = filter.push(Place::Text, delta.text);
+    }
+  }
+  out += give_certain(choice, delta.channel, std::move(delta.text));
+  if (filter.caught()) tickets_[choice].cancel();  // the engine need not go on
+  return out;
+}
+
+std::string Completion::give_rest(std::size_t choice) {
+  if (filters_.empty()) return end_text(choice);
+  using Place = AnswerFilter::Place;
+  AnswerFilter& filter = filters_[choice];
+  std::string out = give_certain(choice, Channel::Reasoning, filter.finish(Place::Thinking));
+  if (has_tools()) return out + end_text(choice);
+  return out + give_certain(choice, Channel::Answer, filter.finish(Place::Text));
+}
+
+std::string Completion::give_certain(std::size_t choice, Channel channel, std::string text) {
+  return text.empty() ? std::string() : give(choice, {channel, std::move(text), {}});
+}
+
+std::vector<ToolPiece> Completion::screened(std::size_t choice, std::vector<ToolPiece> pieces,
+                                            bool last) {
+  if (filters_.empty()) return pieces;
+  return filters_[choice].pass(pieces, last);
+}
+
+Json Completion::filtered(std::size_t choice, const std::array<const char*, 3>& places) const {
+  if (ends_[choice].reason != FinishReason::Filtered) return nullptr;
+  const AnswerFilter::Caught& caught = *filters_[choice].caught();
+  Json json{{"rule", caught.rule->name}};
+  json["reason"] = caught.rule->reason.empty() ? Json() : Json(caught.rule->reason);
+  json["in"] = places[static_cast<std::size_t>(caught.place)];
+  return json;
 }
 
 HttpResponse Completion::result() {

@@ -1,12 +1,14 @@
 // What all kinds of completions share: the engine's requests, their tickets, and who has ended.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "server/answer_filter.h"
 #include "server/api_error.h"
 #include "server/completion.h"
 #include "server/fields.h"
@@ -42,6 +44,8 @@ class Completion : public Generation {
 
   // What the API's form of it is. Streamed: the bytes to send.
   virtual std::string stream_delta(std::size_t choice, const Delta& delta) = 0;
+  /// The answer's text has ended, if it streams or not: what a parser held back of it.
+  virtual std::string end_text(std::size_t) { return {}; }
   virtual std::string stream_end(std::size_t choice, const Finished& end) = 0;
   virtual std::string stream_error(const ApiError& error) = 0;
   /// After all answers have ended.
@@ -54,6 +58,13 @@ class Completion : public Generation {
   bool wants_logprobs() const { return asked_.sampling.logprobs.has_value(); }
   std::size_t prompt_tokens() const { return prompt_tokens_; }
   const std::vector<Finished>& ends() const { return ends_; }
+  /// What a tool parser says goes through here: the rules for output let it pass, or end the
+  /// answer. `last`: the answer's text has ended.
+  std::vector<ToolPiece> screened(std::size_t choice, std::vector<ToolPiece> pieces,
+                                  bool last = false);
+  /// What ended the answer if a rule did: {"rule", "reason", "in"}, the last by the API's name for
+  /// thinking, words and calls. Else null.
+  Json filtered(std::size_t choice, const std::array<const char*, 3>& places) const;
   /// Choices of one prompt count it once.
   UsageSum usage() const;
 
@@ -61,6 +72,13 @@ class Completion : public Generation {
   const CompletionRequest asked_;
 
  private:
+  std::string give(std::size_t choice, const Delta& delta);
+  /// The same through the rules for output.
+  std::string give_screened(std::size_t choice, Delta delta);
+  std::string give_certain(std::size_t choice, Channel channel, std::string text);
+  /// What they and the parsers held back at the text's end.
+  std::string give_rest(std::size_t choice);
+  bool has_tools() const;
   /// Tells the observer once; what it throws is logged.
   void settle(const UsageSum& sum) noexcept;
 
@@ -68,6 +86,7 @@ class Completion : public Generation {
   std::vector<Request> requests_;  // until start()
   std::vector<Ticket> tickets_;
   std::vector<Finished> ends_;
+  std::vector<AnswerFilter> filters_;  // by choice; none without rules for output
   std::size_t ended_ = 0;
   std::size_t prompt_tokens_ = 0;   // of each prompt once
   std::size_t written_tokens_ = 0;  // so far

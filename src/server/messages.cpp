@@ -116,6 +116,7 @@ void read_tools(const Fields& body, Json& chat) {
 }
 
 const char* stop_reason(const Finished& end, bool called) {
+  if (end.reason == FinishReason::Filtered) return "refusal";
   if (called && end.reason == FinishReason::Stop) return "tool_use";
   if (!end.stop_string.empty()) return "stop_sequence";
   return end.reason == FinishReason::Length ? "max_tokens" : "end_turn";
@@ -219,16 +220,32 @@ class MessagesCompletion final : public Completion {
           open_block(Block::Thinking, {{"type", "thinking"}, {"thinking", ""}, {"signature", ""}});
       return out += block_delta({{"type", "thinking_delta"}, {"thinking", delta.text}});
     }
-    return parser_ ? stream_pieces(parser_->push(delta.text)) : stream_text(delta.text);
+    return parser_ ? stream_pieces(screened(0, parser_->push(delta.text)))
+                   : stream_text(delta.text);
+  }
+  std::string end_text(std::size_t) override {
+    if (!parser_) return {};
+    const auto rest = screened(0, parser_->finish(), true);
+    if (asked_.stream) return stream_pieces(rest);
+    keep_pieces(rest);
+    return {};
   }
   std::string stream_end(std::size_t, const Finished& end) override {
-    std::string out = parser_ ? stream_pieces(parser_->finish()) : std::string();
-    out += begin();
+    std::string out = begin();
     out += close_block();
-    return out + event("message_delta", {{"delta",
-                                          {{"stop_reason", stop_reason(end, called_)},
-                                           {"stop_sequence", stop_sequence(end)}}},
-                                         {"usage", usage_json(usage())}});
+    Json delta{{"stop_reason", stop_reason(end, called_)}, {"stop_sequence", stop_sequence(end)}};
+    tell_filtered(delta);
+    return out +
+           event("message_delta", {{"delta", std::move(delta)}, {"usage", usage_json(usage())}});
+  }
+  /// Beside the stop reason, as the API tells of refusals.
+  void tell_filtered(Json& json) const {
+    const Json why = filtered(0, {"thinking", "text", "tool_use"});
+    if (why.is_null()) return;
+    json["stop_details"] = {
+        {"type", "refusal"}, {"category", nullptr}, {"explanation", why.at("reason")}};
+    json["stop_details"]["rule"] = why.at("rule");
+    json["stop_details"]["in"] = why.at("in");
   }
   std::string stream_error(const ApiError& error) override {
     failed_ = true;
@@ -256,13 +273,12 @@ class MessagesCompletion final : public Completion {
     if (delta.channel == Channel::Reasoning) {
       thinking_ += delta.text;
     } else if (parser_) {
-      keep_pieces(parser_->push(delta.text));
+      keep_pieces(screened(0, parser_->push(delta.text)));
     } else {
       text_ += delta.text;
     }
   }
   Json body() override {
-    if (parser_) keep_pieces(parser_->finish());
     Json content = Json::array();
     if (!thinking_.empty()) {
       content.push_back({{"type", "thinking"}, {"thinking", thinking_}, {"signature", ""}});
@@ -276,8 +292,10 @@ class MessagesCompletion final : public Completion {
       content.push_back(std::move(calls_[i]));
     }
     const Finished& end = ends()[0];
-    return message(std::move(content), stop_reason(end, !calls_.empty()), stop_sequence(end),
-                   usage_json(usage()));
+    Json json = message(std::move(content), stop_reason(end, !calls_.empty()), stop_sequence(end),
+                        usage_json(usage()));
+    tell_filtered(json);
+    return json;
   }
 
   std::optional<ToolParser> parser_;

@@ -37,7 +37,13 @@ void Metrics::count_response(unsigned status) {
   ++by_class_[status / 100 < 6 ? status / 100 : 5];
 }
 
+void Metrics::count_filtered(const std::string& rule, const char* where) {
+  const std::scoped_lock lock(mutex_);
+  ++filtered_[{rule, where}];
+}
+
 void Metrics::count_answer(const AnswerRecord& record) {
+  if (!record.filtered_by.empty()) count_filtered(record.filtered_by, "output");
   const Usage& usage = record.usage;
   const std::scoped_lock lock(mutex_);
   ++answers_[static_cast<std::size_t>(record.reason)];
@@ -64,6 +70,16 @@ std::string Metrics::print(const SchedulerStats& stats) const {
   for (std::size_t i = 0; i < std::size(answers_); ++i) {
     fmt::format_to(to, "fathom_answers_total{{reason=\"{}\"}} {}\n",
                    to_string(static_cast<FinishReason>(i)), answers_[i]);
+  }
+  if (!filtered_.empty()) {
+    out +=
+        "# HELP fathom_filtered_total Requests and answers that a rule ended\n"
+        "# TYPE fathom_filtered_total counter\n";
+  }
+  // A rule's name needs no escape (filter.h).
+  for (const auto& [key, count] : filtered_) {
+    fmt::format_to(to, "fathom_filtered_total{{rule=\"{}\",where=\"{}\"}} {}\n", key.first,
+                   key.second, count);
   }
   line(out, "counter", "fathom_prompt_tokens_total", "Tokens of prompts", prompt_tokens_);
   line(out, "counter", "fathom_cached_tokens_total", "Tokens of prompts found in the cache",

@@ -3,8 +3,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/scheduler.h"
@@ -32,6 +34,8 @@ class Metrics {
  public:
   void count_response(unsigned status);
   void count_answer(const AnswerRecord& record);
+  /// What a rule of the filter ended, or kept from beginning. `where`: "input" or "output".
+  void count_filtered(const std::string& rule, const char* where);
   std::atomic<std::int64_t> connections{0};
   std::atomic<std::uint64_t> dropped_readers{0};
 
@@ -41,7 +45,8 @@ class Metrics {
  private:
   mutable std::mutex mutex_;
   std::uint64_t by_class_[6] = {};  // responses by status / 100
-  std::uint64_t answers_[5] = {};   // by FinishReason
+  std::uint64_t answers_[6] = {};   // by FinishReason
+  std::map<std::pair<std::string, std::string>, std::uint64_t> filtered_;  // by rule and where
   std::uint64_t prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0,
                 reasoning_tokens_ = 0;
   Histogram first_token_{{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}};

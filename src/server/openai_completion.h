@@ -22,6 +22,8 @@ inline const char* finish_word(FinishReason reason) {
       return "length";
     case FinishReason::Cancelled:  // the client is there, so it was the server that stopped
       return "insufficient_system_resource";
+    case FinishReason::Filtered:
+      return "content_filter";
     default:
       return "stop";
   }

@@ -138,14 +138,19 @@ class ResponsesCompletion final : public Completion {
   std::string take_delta(const Delta& delta) {
     if (delta.text.empty()) return {};
     if (delta.channel == Channel::Reasoning) return say(Item::Thought, delta.text);
-    return parser_ ? pieces(parser_->push(delta.text)) : say(Item::Message, delta.text);
+    return parser_ ? pieces(screened(0, parser_->push(delta.text)))
+                   : say(Item::Message, delta.text);
+  }
+  std::string end_text(std::size_t) override {
+    return parser_ ? pieces(screened(0, parser_->finish(), true)) : std::string();
   }
 
-  static bool incomplete(const Finished& end) { return end.reason == FinishReason::Length; }
+  static bool incomplete(const Finished& end) {
+    return end.reason == FinishReason::Length || end.reason == FinishReason::Filtered;
+  }
 
   std::string finish(const Finished& end) {
-    std::string out = parser_ ? pieces(parser_->finish()) : std::string();
-    out += begin();
+    std::string out = begin();
     // An answer without a word is an empty message.
     if (output_.empty() && !incomplete(end)) out += say(Item::Message, "");
     return out += close(incomplete(end) ? "incomplete" : "completed");
@@ -174,6 +179,13 @@ class ResponsesCompletion final : public Completion {
     const bool cancelled = end.reason == FinishReason::Cancelled;
     Json json = response(incomplete(end) ? "incomplete" : cancelled ? "cancelled" : "completed");
     if (incomplete(end)) json["incomplete_details"] = {{"reason", "max_output_tokens"}};
+    const Json why = filtered(0, {"reasoning_text", "output_text", "function_call"});
+    if (!why.is_null()) {
+      json["incomplete_details"] = {{"reason", "content_filter"},
+                                    {"rule", why.at("rule")},
+                                    {"rule_reason", why.at("reason")},
+                                    {"in", why.at("in")}};
+    }
     const UsageSum sum = usage();
     json["usage"] = {{"input_tokens", sum.prompt},
                      {"input_tokens_details", {{"cached_tokens", sum.cached}}},

@@ -10,6 +10,7 @@
 #include "engine/chat.h"
 #include "engine/engine.h"
 #include "engine/sampling_defaults.h"
+#include "server/filter.h"
 #include "server/grammar_cache.h"
 #include "server/prices.h"
 
@@ -24,6 +25,7 @@ struct ServedModel {
   std::unique_ptr<Engine> engine;
   std::optional<Price> price;  // absent: nothing is said of costs
   std::unique_ptr<GrammarCache> grammars = std::make_unique<GrammarCache>();
+  std::shared_ptr<const Filter> filter;  // rules for what goes in and out; null: there are none
   std::string fingerprint;  // changes with the model, the engine's version and its settings
 
   bool answers_to(const std::string& asked) const;

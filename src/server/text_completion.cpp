@@ -82,10 +82,15 @@ class TextCompletion final : public OpenAiCompletion {
                   {"finish_reason", nullptr}});
   }
   std::string stream_end(std::size_t choice, const Finished& end) override {
-    return chunk({{"text", std::exchange(parts_[choice].echo, {})},
-                  {"index", choice},
-                  {"logprobs", nullptr},
-                  {"finish_reason", finish_word(end.reason)}});
+    return chunk(told(choice, {{"text", std::exchange(parts_[choice].echo, {})},
+                               {"index", choice},
+                               {"logprobs", nullptr},
+                               {"finish_reason", finish_word(end.reason)}}));
+  }
+  Json told(std::size_t choice, Json json) const {
+    Json why = filtered(choice, {"text", "text", "text"});
+    if (!why.is_null()) json["filtered"] = std::move(why);
+    return json;
   }
   void keep(std::size_t choice, const Delta& delta) override {
     note(parts_[choice], delta);
@@ -93,10 +98,10 @@ class TextCompletion final : public OpenAiCompletion {
   }
   Json choice_json(std::size_t choice, const Finished& end) override {
     Part& part = parts_[choice];
-    return {{"text", std::move(part.text)},
-            {"index", choice},
-            {"logprobs", wants_logprobs() ? part.take_logprobs() : Json()},
-            {"finish_reason", finish_word(end.reason)}};
+    return told(choice, {{"text", std::move(part.text)},
+                         {"index", choice},
+                         {"logprobs", wants_logprobs() ? part.take_logprobs() : Json()},
+                         {"finish_reason", finish_word(end.reason)}});
   }
 
   std::vector<Part> parts_;

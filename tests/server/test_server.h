@@ -191,8 +191,8 @@ class TestServer {
  public:
   explicit TestServer(server::ListenerOptions listener = {}, server::ApiOptions api = {},
                       std::chrono::milliseconds token_time = {},
-                      FakeModel::Script script = alphabet,
-                      std::optional<server::Price> price = {}) {
+                      FakeModel::Script script = alphabet, std::optional<server::Price> price = {},
+                      const std::string& filter = {}) {
     listener.port = 0;
     auto fake = std::make_unique<FakeModel>(std::move(script));
     fake->delay = token_time;
@@ -203,6 +203,10 @@ class TestServer {
     model.sampling.temperature = 0;
     model.fingerprint = "fp_test";
     model.price = price;
+    if (!filter.empty()) {
+      model.filter =
+          std::make_shared<const server::Filter>(server::Filter::parse(filter, "filter.json"));
+    }
     model.engine = std::make_unique<Engine>(std::move(fake), small_tokenizer());
     api_ = std::make_unique<server::Api>(std::move(model), std::move(api));
     listener_ = std::make_unique<server::Listener>(*api_, listener);

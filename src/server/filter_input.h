@@ -1,0 +1,21 @@
+// The texts of a request under the rules for input, before the engine gets it.
+#pragma once
+
+#include "server/completion_request.h"
+#include "server/metrics.h"
+#include "server/responses.h"
+
+namespace fathom::server {
+
+/// Throws ApiError(400, code content_filter) naming the rule and the field, and counts it. What the
+/// model would read is searched, in the one form that all APIs' requests come down to: messages
+/// with their names, calls and results, descriptions of tools; or prompts and suffix. `body`, the
+/// client's own, only tells where it stands: "messages[2].content". `model` must have a filter.
+void screen_input(const ServedModel& model, const ChatRequest& request, const Json& body,
+                  Metrics& metrics);
+void screen_input(const ServedModel& model, const ResponsesRequest& request, const Json& body,
+                  Metrics& metrics);
+void screen_input(const ServedModel& model, const TextRequest& request, const Json& body,
+                  Metrics& metrics);
+
+}  // namespace fathom::server
