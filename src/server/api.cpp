@@ -64,10 +64,6 @@ bool same_key(std::string_view a, std::string_view b) {
   return sodium_memcmp(one.data(), other.data(), one.size()) == 0;
 }
 
-ErrorForm form_of(const HttpRequest& request) {
-  return request.path == "/v1/messages" ? ErrorForm::Anthropic : ErrorForm::OpenAi;
-}
-
 /// What a client is told of what went wrong; nothing that is thrown may end the server.
 HttpResponse response_to(const std::exception& error, ErrorForm form) {
   if (const auto* api = dynamic_cast<const ApiError*>(&error)) return api->response(form);
@@ -234,7 +230,7 @@ Api::Answer Api::route(const HttpRequest& request) {
   }
   if (!allowed.empty()) {
     ApiError error(405, fmt::format("{} takes {}", request.path, allowed));
-    HttpResponse response = error.response();
+    HttpResponse response = error.response(form_of(request));
     response.headers.emplace_back("Allow", allowed);
     return response;
   }

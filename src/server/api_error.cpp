@@ -28,6 +28,8 @@ const char* type_of(unsigned status) {
 
 const char* anthropic_type(unsigned status) {
   switch (status) {
+    case 402:
+      return "billing_error";
     case 413:
       return "request_too_large";
     case 500:
@@ -40,6 +42,10 @@ const char* anthropic_type(unsigned status) {
 }
 
 }  // namespace
+
+ErrorForm form_of(const HttpRequest& request) {
+  return request.path == "/v1/messages" ? ErrorForm::Anthropic : ErrorForm::OpenAi;
+}
 
 HttpResponse ApiError::response(ErrorForm form) const {
   using Json = nlohmann::ordered_json;

@@ -14,6 +14,8 @@ namespace fathom::server {
 
 /// In whose form an error is told.
 enum class ErrorForm { OpenAi, Anthropic };
+/// That of the API whose path was asked.
+ErrorForm form_of(const HttpRequest& request);
 
 /// What a client did wrong, or was told no for. 400: a value out of its range; 401, 403: who asks;
 /// 404: what is not there; 413, 415: the body; 422: a body of another form than the API's; 429,

@@ -89,16 +89,17 @@ HttpRequest read_request(const Parser::value_type& message) {
   return request;
 }
 
-HttpResponse parse_failure(const beast::error_code& error, const ListenerOptions& options) {
+HttpResponse parse_failure(const beast::error_code& error, const ListenerOptions& options,
+                           ErrorForm form) {
   if (error == http::error::header_limit) {
     return ApiError(431, fmt::format("the header has more than {} bytes", options.max_header_bytes))
-        .response();
+        .response(form);
   }
   if (error == http::error::body_limit) {
     return ApiError(413, fmt::format("the body has more than {} bytes", options.max_body_bytes))
-        .response();
+        .response(form);
   }
-  return ApiError(400, "this is not HTTP: " + error.message()).response();
+  return ApiError(400, "this is not HTTP: " + error.message()).response(form);
 }
 
 }  // namespace
@@ -187,8 +188,10 @@ struct Listener::Impl {
         const bool said_nothing = error == http::error::end_of_stream ||
                                   error == beast::error::timeout ||
                                   error.category() != http::make_error_code({}).category();
-        if (!said_nothing)
-          co_await write(connection, parse_failure(error, options), request, 11, false);
+        if (!said_nothing) {
+          const HttpResponse failure = parse_failure(error, options, form_of(request));
+          co_await write(connection, failure, request, 11, false);
+        }
         break;
       }
       const unsigned version = parser.get().version();
@@ -244,6 +247,8 @@ struct Listener::Impl {
     message.body() = response.body;
     message.prepare_payload();
     connection->stream.expires_after(options.write_timeout);
+    // Only told of: a client takes the next bytes for the next answer.
+    if (request.method == "HEAD") message.body().clear();
     const auto [error, bytes] = co_await http::async_write(connection->stream, message, kTuple);
     if (error == beast::error::timeout) ++api.metrics().dropped_readers;
     co_return !error && message.keep_alive();

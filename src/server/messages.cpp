@@ -76,7 +76,7 @@ void read_message(const Fields& message, const std::string& role, bool last, Jso
   messages.push_back(std::move(out));
 }
 
-/// Tools and the choice among them, in the other API's words.
+/// In the other API's words, as the choice among them below.
 void read_tools(const Fields& body, Json& chat) {
   const Json* tools = body.array("tools");
   if (tools == nullptr) return;
@@ -96,6 +96,9 @@ void read_tools(const Fields& body, Json& chat) {
     list.push_back({{"type", "function"}, {"function", std::move(function)}});
   }
   chat["tools"] = std::move(list);
+}
+
+void read_tool_choice(const Fields& body, Json& chat) {
   const auto choice = body.object("tool_choice");
   if (!choice) return;
   const std::string type = choice->text("type").value_or("");
@@ -320,6 +323,7 @@ ChatRequest read_messages_request(const Json& json, const ServedModel& model) {
     if (const Json* value = body.find(same)) chat[same] = *value;
   }
   read_tools(body, chat);
+  read_tool_choice(body, chat);
   body.need("max_tokens");
   chat["max_tokens"] = *body.find("max_tokens");
   if (const Json* stops = body.array("stop_sequences")) chat["stop"] = *stops;

@@ -315,9 +315,13 @@ void read_tools_into(const Fields& body, Json& chat) {
   }
   const Json* choice = body.find("tool_choice");
   if (choice == nullptr) return;
-  if (choice->is_object() && choice->value("type", "") == "function") {
-    chat["tool_choice"] = {{"type", "function"},
-                           {"function", {{"name", Fields(*choice, "tool_choice").need("name")}}}};
+  if (choice->is_object()) {
+    const Fields named(*choice, "tool_choice");
+    const std::string type = named.text("type").value_or("");
+    if (type != "function") {
+      refuse("tool_choice.type", fmt::format("'{}' is not there: only function", type));
+    }
+    chat["tool_choice"] = {{"type", "function"}, {"function", {{"name", named.need("name")}}}};
   } else {
     chat["tool_choice"] = *choice;
   }
@@ -364,6 +368,9 @@ ResponsesRequest read_responses_request(const Json& json, const ServedModel& mod
     }
   }
   request.chat = read_chat_request(chat, model, {});
+  // These are only repeated, but a response has no other types either.
+  body.object("metadata");
+  body.text("user");
   const auto echo = [&](const char* name, Json otherwise) {
     const Json* value = body.find(name);
     request.echoed[name] = value == nullptr ? std::move(otherwise) : *value;

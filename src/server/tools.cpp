@@ -45,6 +45,7 @@ Fields function_of(const Fields& tool) {
 std::optional<ToolUse> read_tools(const Fields& body) {
   const Json* tools = body.array("tools");
   const Json* choice = body.find("tool_choice");
+  const bool several = body.boolean("parallel_tool_calls").value_or(true);
   if (tools == nullptr || tools->empty()) {
     if (choice != nullptr && *choice != "none" && *choice != "auto") {
       throw ApiError(400, "tool_choice is only for requests with tools", "tool_choice");
@@ -56,7 +57,7 @@ std::optional<ToolUse> read_tools(const Fields& body) {
                    "tools");
   }
   ToolUse use;
-  use.several = body.boolean("parallel_tool_calls").value_or(true);
+  use.several = several;
   for (std::size_t i = 0; i < tools->size(); ++i) {
     const Fields function = function_of(Fields((*tools)[i], fmt::format("tools[{}]", i)));
     ToolFunction f;

@@ -249,6 +249,11 @@ TEST_F(BilledTest, LimitsAnswer429And402AndTheBalanceTells) {
   const Reply refused = server.chat({}, bearer(key));
   EXPECT_EQ(refused.status, 402);
   EXPECT_THAT(refused.body, HasSubstr("insufficient_balance"));
+  const std::string message =
+      R"({"max_tokens": 9, "messages": [{"role": "user", "content": "u"}]})";
+  const Reply of_messages = server.ask(post("/v1/messages", message, bearer(key)));
+  EXPECT_EQ(of_messages.status, 402);
+  EXPECT_EQ(of_messages.json().at("error").at("type"), "billing_error") << "as Anthropic calls it";
   EXPECT_EQ(balance().at("is_available"), false);
   EXPECT_EQ(balance().at("balance_infos")[0].at("total_balance"), "0.00");
   KeyLimits slow;

@@ -137,5 +137,24 @@ TEST(Messages, ErrorsHaveTheirOwnForm) {
           "invalid_request_error", "web_search");
 }
 
+TEST(Messages, WhatIsWrongWithTheRequestItselfIsSaidInTheSameForm) {
+  server::ListenerOptions options;
+  options.max_body_bytes = 1000;
+  TestServer server(options);
+  const auto type_of = [&](const std::string& bytes, int status) {
+    const Reply reply = server.ask(bytes);
+    EXPECT_EQ(reply.status, status) << reply.body;
+    EXPECT_EQ(reply.json().at("type"), "error");
+    return reply.json().at("error").at("type");
+  };
+  const std::string start = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\n";
+  EXPECT_EQ(type_of(start + "Content-Length: -1\r\n\r\n", 400), "invalid_request_error");
+  EXPECT_EQ(type_of(start + "X: " + std::string(100'000, 'x'), 431), "invalid_request_error");
+  EXPECT_EQ(type_of(start + "Content-Length: 1001\r\n\r\n", 413), "request_too_large");
+  EXPECT_EQ(type_of(get("/v1/messages"), 405), "invalid_request_error");
+  EXPECT_EQ(type_of(get("/v1/messages", "Origin: https://evil.example\r\n"), 403),
+            "permission_error");
+}
+
 }  // namespace
 }  // namespace fathom

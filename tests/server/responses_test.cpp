@@ -150,6 +150,12 @@ TEST(Responses, WhatIsNotThereIsRefusedByName) {
           "input_image");
   refused({{"text", {{"format", {{"type", "xml"}}}}}}, "xml");
   refused({{"input", std::string(2000, 'A')}}, "context");
+  // What is repeated in the answer has its types too.
+  refused({{"metadata", 7}}, "metadata");
+  refused({{"user", 7}}, "user");
+  refused({{"parallel_tool_calls", 7}}, "parallel_tool_calls");
+  refused({{"tool_choice", {{"type", 7}}}}, "tool_choice.type");
+  refused({{"tool_choice", {{"type", "custom"}}}}, "custom");
 }
 
 }  // namespace
