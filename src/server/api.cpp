@@ -12,6 +12,7 @@
 #include "server/completion.h"
 #include "server/filter_input.h"
 #include "server/messages.h"
+#include "server/openapi.h"
 #include "server/responses.h"
 
 namespace fathom::server {
@@ -168,12 +169,7 @@ std::uint64_t Api::cache_scope(const HttpRequest& request) const {
   return scope;
 }
 
-Api::Answer Api::route(const HttpRequest& request) {
-  struct Route {
-    const char* method;
-    const char* path;
-    Answer (*run)(Api&, const HttpRequest&);
-  };
+std::span<const Api::Route> Api::routes() {
   constexpr auto chat = [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Chat); };
   constexpr auto text = [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Text); };
   constexpr auto models = [](Api& api, const HttpRequest&) -> Answer { return api.list_models(); };
@@ -206,6 +202,10 @@ Api::Answer Api::route(const HttpRequest& request) {
          response.body = api.metrics_.print(api.model_.engine->stats());
          return response;
        }},
+      {"GET", "/openapi.json",
+       [](Api&, const HttpRequest& r) -> Answer {
+         return json_response(openapi_document(r.scheme + "://" + r.host));
+       }},
       {"POST", "/tokenize",
        [](Api& api, const HttpRequest& r) -> Answer { return api.tokenize(r); }},
       {"POST", "/detokenize",
@@ -213,9 +213,13 @@ Api::Answer Api::route(const HttpRequest& request) {
       {"POST", "/apply-template",
        [](Api& api, const HttpRequest& r) -> Answer { return api.apply_template(r); }},
   };
+  return routes;
+}
+
+Api::Answer Api::route(const HttpRequest& request) {
   if (request.method == "OPTIONS") return HttpResponse{.status = 204, .body = {}};
   std::string allowed;
-  for (const Route& route : routes) {
+  for (const Route& route : routes()) {
     if (request.path != route.path) continue;
     if (request.method != route.method) {
       allowed = route.method;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -40,7 +41,16 @@ class Api {
  public:
   using Answer = std::variant<HttpResponse, std::unique_ptr<Generation>>;
 
+  struct Route {
+    const char* method;
+    const char* path;
+    Answer (*run)(Api&, const HttpRequest&);
+  };
+
   Api(ServedModel model, ApiOptions options);
+
+  /// What there is to ask for. openapi.json describes the same (tests/server/openapi_test.cpp).
+  static std::span<const Route> routes();
 
   /// What a request gets that may not ask, told from its header alone; its body is not looked at.
   std::optional<HttpResponse> refuse(const HttpRequest& request) const;

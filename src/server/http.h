@@ -15,6 +15,7 @@ struct HttpRequest {
   std::string authorization;  // "Bearer ..."
   std::string x_api_key;
   std::string host;
+  std::string scheme = "http";  // "https" if a proxy before the server speaks TLS
   std::string origin;
 };
 

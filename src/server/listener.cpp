@@ -85,6 +85,7 @@ HttpRequest read_request(const Parser::value_type& message) {
   request.authorization = field(http::field::authorization);
   request.x_api_key = std::string(message["x-api-key"]);
   request.host = field(http::field::host);
+  if (beast::iequals(message["x-forwarded-proto"], "https")) request.scheme = "https";
   request.origin = field(http::field::origin);
   return request;
 }
@@ -246,9 +247,9 @@ struct Listener::Impl {
     for (const auto& [name, value] : response.headers) message.set(name, value);
     message.body() = response.body;
     message.prepare_payload();
-    connection->stream.expires_after(options.write_timeout);
     // Only told of: a client takes the next bytes for the next answer.
     if (request.method == "HEAD") message.body().clear();
+    connection->stream.expires_after(options.write_timeout);
     const auto [error, bytes] = co_await http::async_write(connection->stream, message, kTuple);
     if (error == beast::error::timeout) ++api.metrics().dropped_readers;
     co_return !error && message.keep_alive();

@@ -12,7 +12,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -20,42 +19,17 @@
 #include <gtest/gtest.h>
 
 #include "engine/fake_model.h"
-#include "server/fields.h"
+#include "server/exchange.h"
 #include "server/listener.h"
+#include "server/openapi_check.h"
 
 namespace fathom::test {
-
-using server::Json;
 
 /// Messages end in <|end|>; the answer begins after the last message's text, so that the alphabet
 /// goes on from its last letter.
 inline constexpr const char* kTemplate =
     "{% for m in messages %}{{ m.content }}{% endfor %}"
     "{% if enable_thinking %}<think>{% endif %}";
-
-struct Reply {
-  int status = 0;
-  std::map<std::string, std::string> headers;  // names in lower case
-  std::string body;                            // chunks joined
-  std::string raw;
-
-  Json json() const {
-    Json parsed = Json::parse(body, nullptr, false);
-    EXPECT_FALSE(parsed.is_discarded()) << body;
-    return parsed;
-  }
-  /// The data of each event, "[DONE]" included; comments are left out.
-  std::vector<std::string> events() const {
-    std::vector<std::string> found;
-    for (std::size_t at = 0; (at = body.find("data: ", at)) != std::string::npos;) {
-      const std::size_t end = body.find("\n\n", at);
-      if (end == std::string::npos) break;
-      found.push_back(body.substr(at + 6, end - at - 6));
-      at = end;
-    }
-    return found;
-  }
-};
 
 /// The data of each event of a stream whose events have types, as Messages' and Responses' do.
 inline std::vector<Json> events_of(const Reply& reply) {
@@ -98,6 +72,7 @@ class Client {
   }
   /// False once the server has closed the connection.
   bool send(std::string_view bytes) {
+    sent_ += bytes;
     while (!bytes.empty()) {
       const ssize_t count = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (count <= 0) return false;
@@ -127,8 +102,21 @@ class Client {
     return closed_;
   }
 
-  /// The next whole response.
+  /// The next whole response, which must be one that openapi.json describes for its request.
   Reply reply() {
+    const Asked asked = take_request(sent_);
+    Reply reply = read_reply(asked);
+    if (reply.status != 0) {
+      EXPECT_EQ(undescribed(asked, reply), "")
+          << asked.method << ' ' << asked.path << ' ' << asked.body.value_or("") << '\n'
+          << reply.raw;
+    }
+    return reply;
+  }
+
+ private:
+  /// Its status is 0 if the server closed the connection instead.
+  Reply read_reply(const Asked& asked) {
     Reply reply;
     std::size_t head = std::string::npos;
     read_until([&](const std::string& text) {
@@ -146,7 +134,7 @@ class Client {
       at = end + 2;
     }
     head += 4;
-    if (reply.headers["transfer-encoding"] == "chunked") {
+    if (reply.headers.contains("transfer-encoding")) {
       std::size_t end = std::string::npos;
       read_until([&](const std::string& text) {
         return (end = text.find("\r\n0\r\n\r\n", head - 2)) != std::string::npos;
@@ -163,7 +151,12 @@ class Client {
       pending_.erase(0, end);
       return reply;
     }
-    const std::size_t length = std::strtoul(reply.headers["content-length"].c_str(), nullptr, 10);
+    std::size_t length = 0;
+    if (reply.headers.contains("content-length")) {
+      if (asked.method != "HEAD") length = std::stoul(reply.headers.at("content-length"));
+    } else if (reply.status != 204) {  // its end is the connection's
+      length = read_until([](const std::string&) { return false; }).size() - head;
+    }
     const std::size_t wanted = head + length;
     read_until([wanted](const std::string& text) { return text.size() >= wanted; });
     reply.body = pending_.substr(head, length);
@@ -172,10 +165,10 @@ class Client {
     return reply;
   }
 
- private:
   int socket_ = -1;
   bool closed_ = false;
-  std::string pending_;
+  std::string sent_;     // whose answers were not read
+  std::string pending_;  // of answers
 };
 
 inline std::string post(const std::string& path, const std::string& body,
