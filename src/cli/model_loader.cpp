@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
 #include "base/cpu_features.h"
@@ -125,6 +126,10 @@ void ModelArguments::add_to(CLI::App& command) {
                   "A name in the store (see 'fathom list'), a GGUF file, or a Hugging Face folder")
       ->type_name("")
       ->required();
+  add_options_to(command);
+}
+
+void ModelArguments::add_options_to(CLI::App& command) {
   const char* group = "Model";
   command.add_flag("--pull", pull, "Fetch the model if it is not here")->group(group);
   command
@@ -173,6 +178,19 @@ DType ModelArguments::kv_dtype() const {
   if (kv_type == "f32") return DType::F32;
   if (kv_type == "f16") return DType::F16;
   return kv_type == "q8" ? DType::Q8_0 : DType::BF16;
+}
+
+MemoryEstimate model_memory(const ModelArguments& arguments, const Context& context,
+                            std::size_t sequences) {
+  const std::filesystem::path path = find_model(arguments.model, arguments.pull, context);
+  const auto checkpoint = open_checkpoint(path);
+  const ModelConfig config = read_model_config(*checkpoint);
+  ModelOptions options = model_options(arguments, *checkpoint, context);
+  if (!arguments.ignore_packed) options.kept = kept_weights(*checkpoint, path, context);
+  MemoryLimit unlimited;
+  unlimited.available = std::numeric_limits<std::uint64_t>::max();
+  std::size_t tokens = 0;
+  return fit_memory(arguments, *checkpoint, config, options, sequences, tokens, unlimited);
 }
 
 LoadedModel load_model(const ModelArguments& arguments, const Context& context, TellMemory tell,

@@ -35,6 +35,8 @@ struct ModelArguments {
 
   /// Adds MODEL and the options.
   void add_to(CLI::App& command);
+  /// Adds the options alone.
+  void add_options_to(CLI::App& command);
   DType kv_dtype() const;
   NumaMode numa_mode() const;
 };
@@ -61,6 +63,11 @@ struct LoadedModel {
 /// The file or folder that MODEL names: a path, or a model in the store. With `pull`, or when a
 /// person at the terminal agrees, a model that is not here is fetched. Throws Error(NotFound).
 std::filesystem::path find_model(const std::string& model, bool pull, const Context& context);
+
+/// What load_model() would want, told from the files' headers. Throws as it does, but for
+/// Error(ResourceLimit).
+MemoryEstimate model_memory(const ModelArguments& arguments, const Context& context,
+                            std::size_t sequences);
 
 enum class TellMemory { No, Total, Parts };
 

@@ -9,14 +9,12 @@
 #include <optional>
 #include <string>
 
-#include "base/content_digest.h"
 #include "base/json_guard.h"
-#include "base/version.h"
 #include "cli/books_file.h"
 #include "cli/commands.h"
-#include "cli/model_loader.h"
 #include "cli/model_store.h"
 #include "cli/served_files.h"
+#include "cli/served_models.h"
 #include "server/listener.h"
 #include "server/sandbox.h"
 
@@ -24,17 +22,15 @@ namespace fathom {
 namespace {
 
 struct Options {
-  ModelArguments model;
+  ServedModelsOptions models;
   server::ListenerOptions listener;
   server::ApiOptions api;
-  std::vector<std::string> aliases{"deepseek-chat", "deepseek-reasoner"};
-  std::string name;
   std::string key_file;
   std::string books_file;
   std::string price_file;
   std::string filter_file;
-  std::size_t parallel = 4;
   std::uint64_t disk_cache = 0;  // bytes
+  double unload_minutes = 0;
   bool without_tls = false;
   bool without_sandbox = false;
 };
@@ -63,84 +59,28 @@ std::vector<std::string> read_keys(const std::string& file) {
   return keys;
 }
 
-/// What /v1/models calls it: the name it was asked by, of a path the file's own.
-std::string display_name(const std::string& model) {
-  const std::filesystem::path path(model);
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return model;
-  return std::filesystem::is_directory(path, error) ? path.filename().string()
-                                                    : path.stem().string();
-}
-
-std::int64_t modified(const std::filesystem::path& path) {
-  std::error_code error;
-  const auto time = std::filesystem::last_write_time(path, error);
-  if (error) return 0;
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::file_clock::to_sys(time).time_since_epoch())
-      .count();
-}
-
 std::filesystem::path disk_cache_folder(const Context& context) {
   return open_store(context).root() / "context-cache";
 }
 
-/// What all models of the server have in common, from files that later cannot be opened any more;
-/// what is wrong with them is said before anything large is read.
-struct Shared {
-  std::optional<server::PriceTable> prices;
-  std::shared_ptr<const server::Filter> filter;
-  std::shared_ptr<ContextStore> store;
-};
-
-Shared read_shared(const Options& options, const Context& context) {
-  Shared shared;
+/// Files that later cannot be opened any more; what is wrong with them is said before anything
+/// large is read.
+void read_files(Options& options) {
+  options.api.keys = read_keys(options.key_file);
   if (!options.price_file.empty()) {
-    shared.prices = server::PriceTable::parse(read_text_file(options.price_file, 1 << 20),
-                                              options.price_file);
+    options.models.prices =
+        server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file);
   }
   if (!options.filter_file.empty()) {
-    shared.filter = std::make_shared<const server::Filter>(
+    options.models.filter = std::make_shared<const server::Filter>(
         server::Filter::parse(read_text_file(options.filter_file, 1 << 20), options.filter_file));
   }
-  if (options.disk_cache > 0) {
-    ContextStoreOptions cache;
-    cache.folder = disk_cache_folder(context);
-    cache.capacity_bytes = options.disk_cache;
-    shared.store = std::make_shared<ContextStore>(cache);
-  }
-  return shared;
-}
-
-server::ServedModel load(const Options& options, const Shared& shared, const Context& context) {
-  server::ServedModel model;
-  model.filter = shared.filter;
-  LoadedModel loaded = load_model(options.model, context, TellMemory::Total, options.parallel);
-  model.name = options.name.empty() ? display_name(options.model.model) : options.name;
-  model.aliases = options.aliases;
-  if (shared.prices) {
-    model.price = shared.prices->of(model.name);
-    require(model.price.has_value(), ErrorCode::InvalidArgument,
-            "{}: there is no price for '{}', and no \"default\"", options.price_file, model.name);
-  }
-  model.created = modified(loaded.path);
-  model.chat = ChatFormat::load(*loaded.checkpoint, loaded.tokenizer);
-  model.sampling = default_sampling(*loaded.checkpoint).params;
-  ContentDigest digest;
-  for (const std::string& name : loaded.checkpoint->names()) digest.add(name);
-  digest.add(static_cast<std::uint64_t>(loaded.checkpoint->modified_ns()));
-  digest.add(std::string_view(kVersion));
-  digest.add(to_string(loaded.precision));
-  digest.add(options.model.kv_type);
-  model.fingerprint = "fp_" + digest.hex().substr(0, 12);
-  model.engine = loaded.make_engine(options.model, options.parallel, shared.store);
-  return model;
 }
 
 /// Before a byte of a model is read, and before there are threads.
 void put_up_file_wall(const Options& options, const Context& context) {
-  // A model that must be fetched first is fetched here: later nothing can be.
-  const std::filesystem::path model = find_model(options.model.model, options.model.pull, context);
+  // Those that must be fetched first are fetched here: later nothing can be.
+  const std::vector<std::filesystem::path> models = find_models(options.models, context);
   if (options.without_sandbox) return;
   if (!server::can_restrict_files()) {
     print_note(context,
@@ -149,11 +89,16 @@ void put_up_file_wall(const Options& options, const Context& context) {
   }
   server::FileAccess access;
   access.read.push_back(open_store(context).root());
-  add_model_files(access, model);
+  for (const auto& model : models) add_model_files(access, model);
   if (options.api.books) {
     access.write.push_back(std::filesystem::absolute(books_path(options.books_file)).parent_path());
   }
-  if (options.disk_cache > 0) access.write.push_back(disk_cache_folder(context));
+  if (options.disk_cache > 0) {
+    // What is not there cannot be allowed.
+    std::error_code error;
+    std::filesystem::create_directories(disk_cache_folder(context), error);
+    access.write.push_back(disk_cache_folder(context));
+  }
   server::restrict_files(access);
 }
 
@@ -183,25 +128,36 @@ void serve(Options& options, const Context& context) {
       "{} can be reached from other machines, and what is said would go there unencrypted: put a "
       "proxy with TLS before 127.0.0.1, or say --without-tls",
       options.listener.address);
-  options.api.keys = read_keys(options.key_file);
-  const Shared shared = read_shared(options, context);
+  read_files(options);
   put_up_file_wall(options, context);
-  server::Api api(load(options, shared, context), options.api);
+  if (options.disk_cache > 0) {
+    ContextStoreOptions cache{disk_cache_folder(context), options.disk_cache};
+    options.models.store = std::make_shared<ContextStore>(cache);  // has a thread: behind the wall
+  }
+  options.models.pool.unload_after =
+      std::chrono::milliseconds(static_cast<std::int64_t>(options.unload_minutes * 60'000));
+  const auto pool = make_pool(options.models, context);
+  // Of several models, the first request for one loads it.
+  if (options.models.models.size() == 1) pool->load({});
+  server::Api api(pool, options.api);
   options.listener.stop_on_signals = true;
   server::Listener listener(api, options.listener);
   if (!options.without_sandbox) close_door();
   const bool v6 = options.listener.address.find(':') != std::string::npos;
   const std::string url = fmt::format("http://{}{}{}:{}", v6 ? "[" : "", options.listener.address,
                                       v6 ? "]" : "", listener.port());
+  const std::vector<server::ModelSource> all = pool->list();
+  const std::string what =
+      all.size() == 1 ? all.front().name : fmt::format("{} models", all.size());
   if (context.json) {
-    print_json({{"url", url}, {"model", api.model().name}});
+    print_json({{"url", url}, {"model", all.empty() ? "" : all.front().name}});
   } else {
     fmt::print(
         "{} serves {} at {}/v1 (Ctrl-C ends it)\n\n"
         "  curl {}/v1/chat/completions -H 'Content-Type: application/json'{} \\\n"
-        "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n\n",
-        "fathom", api.model().name, url, url,
-        !has_keys ? "" : " -H 'Authorization: Bearer YOUR-KEY'");
+        "    -d '{{{}\"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n\n",
+        "fathom", what, url, url, !has_keys ? "" : " -H 'Authorization: Bearer YOUR-KEY'",
+        all.size() == 1 ? "" : fmt::format("\"model\": \"{}\", ", all.front().name));
   }
   std::fflush(stdout);
   listener.run();
@@ -213,8 +169,28 @@ void serve(Options& options, const Context& context) {
 void add_serve_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("serve", "Serve a model over DeepSeek's and OpenAI's API");
   auto options = std::make_shared<Options>();
-  options->model.add_to(*command);
+  command
+      ->add_option("MODEL", options->models.models,
+                   "Names in the store, GGUF files, Hugging Face folders; all of the store if none "
+                   "is given. Several are loaded when a request names them")
+      ->type_name("");
+  options->models.arguments.add_options_to(*command);
+  options->models.pool.aliases = {"deepseek-chat", "deepseek-reasoner"};
   const char* group = "Server";
+  command
+      ->add_option("--memory", options->models.pool.memory,
+                   "The most that loaded models may take together (16GiB): the least recently used "
+                   "go first. What the machine has, if not given")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false))
+      ->group(group);
+  command
+      ->add_option("--unload-after", options->unload_minutes,
+                   "Unload models that nobody has asked for so long; 0: they stay until another "
+                   "needs their room")
+      ->type_name("MINUTES")
+      ->check(CLI::Range(0.0, 1e6))
+      ->group(group);
   command->add_option("--host", options->listener.address, "The address to listen on")
       ->type_name("ADDRESS")
       ->capture_default_str()
@@ -224,7 +200,7 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->capture_default_str()
       ->group(group);
   command
-      ->add_option("--parallel", options->parallel,
+      ->add_option("--parallel", options->models.parallel,
                    "Requests at once that each find room for a whole context")
       ->type_name("N")
       ->check(CLI::Range(1, 256))
@@ -252,13 +228,13 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->type_name("FILE")
       ->group(group);
   command
-      ->add_option("--name", options->name,
+      ->add_option("--name", options->models.name,
                    "What the model is called; the file's name if not given")
       ->type_name("NAME")
       ->group(group);
   command
       ->add_option(
-          "--alias", options->aliases,
+          "--alias", options->models.pool.aliases,
           "Further names that requests may use (deepseek-chat and deepseek-reasoner if none "
           "is given)")
       ->type_name("NAME")
@@ -288,6 +264,7 @@ void add_serve_command(CLI::App& app, Context& context) {
   add_json_option(*command, context);
   command->footer(
       "fathom serve deepseek-r1:1.5b\n"
+      "fathom serve                       every model of the store\n"
       "fathom serve model.gguf --port 9000 --keys keys.txt");
   command->callback([options, &context] { serve(*options, context); });
 }

@@ -176,11 +176,13 @@ struct ContextStore::Impl {
       const bool ours = file.ends_with(kSuffix) && stem.size() == 64 &&
                         stem.find_first_not_of("0123456789abcdef") == std::string_view::npos &&
                         entry.is_regular_file(error) && !entry.is_symlink(error);
-      if (ours) all.push_back({entry.last_write_time(error), from_hex(stem), entry.file_size(error)});
+      if (ours)
+        all.push_back({entry.last_write_time(error), from_hex(stem), entry.file_size(error)});
     }
     require(!error, ErrorCode::Io, "{}: the context cache cannot be looked through: {}",
             options.folder.string(), error.message());
-    std::ranges::sort(all, {}, [](const Found& found) { return std::pair(found.time, found.name); });
+    std::ranges::sort(all, {},
+                      [](const Found& found) { return std::pair(found.time, found.name); });
     for (const Found& found : all) insert(found.name, found.bytes);
     make_room(0);
   }
@@ -245,9 +247,10 @@ struct ContextStore::Impl {
     std::memcpy(header.digest, digest.data(), sizeof header.digest);
     const fs::path path = path_of(page.name);
     const fs::path unfinished = options.folder / (to_hex(page.name) + std::string(kUnfinished));
-    const bool written = write_file(unfinished, {std::as_bytes(std::span(&header, 1)),
-                                                 std::as_bytes(std::span(page.tokens)), page.page}) &&
-                         ::rename(unfinished.c_str(), path.c_str()) == 0;
+    const bool written =
+        write_file(unfinished, {std::as_bytes(std::span(&header, 1)),
+                                std::as_bytes(std::span(page.tokens)), page.page}) &&
+        ::rename(unfinished.c_str(), path.c_str()) == 0;
     if (written) return true;
     if (!std::exchange(failure_told, true)) {
       spdlog::warn("{}: pages of the context cache cannot be written: {}", options.folder.string(),
@@ -295,8 +298,9 @@ bool ContextStore::load(const PageName& name, std::span<const TokenId> tokens,
   }
   Header header;
   std::vector<TokenId> said(tokens.size());
-  const bool whole = read_file(impl_->path_of(name), {std::as_writable_bytes(std::span(&header, 1)),
-                                                      std::as_writable_bytes(std::span(said)), page});
+  const bool whole =
+      read_file(impl_->path_of(name), {std::as_writable_bytes(std::span(&header, 1)),
+                                       std::as_writable_bytes(std::span(said)), page});
   const Header right;
   const bool good =
       whole && std::memcmp(header.magic, right.magic, sizeof right.magic) == 0 &&

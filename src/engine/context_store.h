@@ -1,9 +1,10 @@
 // The part of the context cache that lies on disk: full pages of keys and values, each named by all
 // the tokens up to its end, so that a prompt finds what an earlier one, or an earlier server, read.
 //
-// A page is only ever used where it belongs: its name is a SHA-256 over the model's fingerprint, the
-// scope (one key's requests), and every token before and in it; its file holds the tokens once more
-// and a digest of everything. What does not fit together is deleted and counted, and computed anew.
+// A page is only ever used where it belongs: its name is a SHA-256 over the model's fingerprint,
+// the scope (one key's requests), and every token before and in it; its file holds the tokens once
+// more and a digest of everything. What does not fit together is deleted and counted, and computed
+// anew.
 //
 //   folder/<64 hex digits>.page   header, tokens, the page as the device lays it out. Mode 0600.
 //
@@ -30,8 +31,8 @@ using PageName = std::array<std::byte, 32>;
 /// Names of the full pages of a sequence, made as its tokens come.
 class PageNames {
  public:
-  /// `fingerprint` changes with everything that changes what a page holds: the model's contents, the
-  /// types and the layout of the cache, the engine's version.
+  /// `fingerprint` changes with everything that changes what a page holds: the model's contents,
+  /// the types and the layout of the cache, the engine's version.
   PageNames(std::string_view fingerprint, std::uint64_t scope);
   /// Of the first tokens.size() / 64 pages. The tokens must go on from those of the call before.
   std::span<const PageName> of(std::span<const TokenId> tokens);

@@ -75,8 +75,8 @@ struct Job {
   std::string watched;          // the answer's last text, in which the grammar's trigger may be
   bool thought_closed = false;  // thought_end has been forced: once is enough
   std::size_t fed = 0;          // how many of them the cache holds
-  std::optional<SequenceId> sequence;  // while active
-  bool started = false;                // has been active before
+  std::optional<SequenceId> sequence;   // while active
+  bool started = false;                 // has been active before
   std::optional<PageNames> page_names;  // made when they are first asked for
   Usage usage;
   Clock::time_point submitted, begun, first_token;

@@ -91,13 +91,27 @@ Json ids_json(std::span<const TokenId> ids) {
 }  // namespace
 
 Api::Api(ServedModel model, ApiOptions options)
-    : model_(std::move(model)), options_(std::move(options)) {
+    : Api(std::make_shared<ModelPool>(std::move(model)), std::move(options)) {}
+
+Api::Api(std::shared_ptr<ModelPool> models, ApiOptions options)
+    : models_(std::move(models)), options_(std::move(options)) {
   require(sodium_init() >= 0, ErrorCode::Internal, "libsodium cannot start");
 }
 
 Api::Answer Api::handle(const HttpRequest& request) {
   try {
     return route(request);
+  } catch (LoadFirst& first) {
+    return std::move(first);
+  } catch (const std::exception& error) {
+    return response_to(error, form_of(request));
+  }
+}
+
+std::optional<HttpResponse> Api::load(const HttpRequest& request, const LoadFirst& first) {
+  try {
+    models_->load(first.model);
+    return std::nullopt;
   } catch (const std::exception& error) {
     return response_to(error, form_of(request));
   }
@@ -193,13 +207,15 @@ std::span<const Api::Route> Api::routes() {
       {"GET", "/ready",
        [](Api& api, const HttpRequest&) -> Answer {
          if (api.draining_) throw ApiError(503, "the server is going down");
-         return json_response({{"status", "ready"}, {"model", api.model_.name}});
+         const auto all = api.models_->list();
+         return json_response(
+             {{"status", "ready"}, {"model", all.empty() ? Json() : Json(all.front().name)}});
        }},
       {"GET", "/metrics",
        [](Api& api, const HttpRequest&) -> Answer {
          HttpResponse response;
          response.content_type = "text/plain; version=0.0.4";
-         response.body = api.metrics_.print(api.model_.engine->stats());
+         response.body = api.metrics_.print(api.engine_stats(), api.models_->loaded().size());
          return response;
        }},
       {"GET", "/openapi.json",
@@ -241,20 +257,33 @@ Api::Answer Api::route(const HttpRequest& request) {
   throw ApiError(404, fmt::format("there is nothing at {}", request.path));
 }
 
-const ServedModel& Api::model_for(const Json& body) const {
+ModelPool::Held Api::model_for(const Json& body) const {
   const auto asked = Fields(body).text("model");
-  if (asked && !model_.answers_to(*asked)) {
-    throw ApiError(404,
-                   fmt::format("Model Not Exist: '{}'; this server has '{}'", *asked, model_.name),
-                   "model", "model_not_found");
+  ModelPool::Held held = models_->find(asked);
+  if (!held) throw LoadFirst{asked};
+  return held;
+}
+
+SchedulerStats Api::engine_stats() const {
+  SchedulerStats sum;
+  for (const ModelPool::Held& model : models_->loaded()) {
+    const SchedulerStats stats = model->engine->stats();
+    sum.waiting += stats.waiting;
+    sum.active += stats.active;
+    sum.idle_sequences += stats.idle_sequences;
+    sum.cache_bytes += stats.cache_bytes;
+    sum.cache_free_tokens += stats.cache_free_tokens;
+    sum.preemptions += stats.preemptions;
+    sum.store = stats.store;  // all share one
   }
-  return model_;
+  return sum;
 }
 
 Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
   if (draining_) throw ApiError(503, "the server is going down");
   const Json body = parse_body(request.body);
-  const ServedModel& model = model_for(body);
+  const ModelPool::Held held = model_for(body);
+  const ServedModel& model = *held;
   const std::uint64_t scope = cache_scope(request);
   check_queue(model, scope);
   AnswerObserver observe;
@@ -320,11 +349,14 @@ HttpResponse Api::balance(const HttpRequest& request) const {
 }
 
 HttpResponse Api::list_models() const {
-  return json_response({{"object", "list"},
-                        {"data", Json::array({{{"id", model_.name},
-                                               {"object", "model"},
-                                               {"created", model_.created},
-                                               {"owned_by", "fathom"}}})}});
+  Json data = Json::array();
+  for (const ModelSource& source : models_->list()) {
+    data.push_back({{"id", source.name},
+                    {"object", "model"},
+                    {"created", source.created},
+                    {"owned_by", "fathom"}});
+  }
+  return json_response({{"object", "list"}, {"data", std::move(data)}});
 }
 
 HttpResponse Api::tokenize(const HttpRequest& request) const {
@@ -333,15 +365,16 @@ HttpResponse Api::tokenize(const HttpRequest& request) const {
   body.need("content");
   const EncodeOptions options{.add_special = body.boolean("add_special").value_or(false),
                               .parse_special = body.boolean("parse_special").value_or(false)};
-  return json_response(
-      {{"tokens", ids_json(model_.engine->tokenizer().encode(*body.text("content"), options))}});
+  return json_response({{"tokens", ids_json(model_for(json)->engine->tokenizer().encode(
+                                       *body.text("content"), options))}});
 }
 
 HttpResponse Api::detokenize(const HttpRequest& request) const {
   const Json json = parse_body(request.body);
   const Fields body(json);
   body.need("tokens");
-  const auto vocabulary = static_cast<std::int64_t>(model_.engine->tokenizer().vocab_size());
+  const ModelPool::Held model = model_for(json);
+  const auto vocabulary = static_cast<std::int64_t>(model->engine->tokenizer().vocab_size());
   std::vector<TokenId> ids;
   for (const Json& id : *body.array("tokens")) {
     const bool inside =
@@ -353,12 +386,13 @@ HttpResponse Api::detokenize(const HttpRequest& request) const {
     }
     ids.push_back(TokenId{id.get<std::int32_t>()});
   }
-  return json_response({{"content", model_.engine->tokenizer().decode(ids)}});
+  return json_response({{"content", model->engine->tokenizer().decode(ids)}});
 }
 
 HttpResponse Api::apply_template(const HttpRequest& request) const {
   const Json body = parse_body(request.body);
-  const ServedModel& model = model_for(body);
+  const ModelPool::Held held = model_for(body);
+  const ServedModel& model = *held;
   const ChatPrompt prompt = chat_prompt(model, read_chat_request(body, model, options_.rules));
   return json_response({{"prompt", prompt.text}, {"tokens", ids_json(prompt.tokens)}});
 }

@@ -18,6 +18,7 @@
 #include "server/generation.h"
 #include "server/http.h"
 #include "server/metrics.h"
+#include "server/model_pool.h"
 #include "server/served_model.h"
 
 namespace fathom::server {
@@ -37,9 +38,14 @@ struct ApiOptions {
   std::size_t max_waiting = 64;
 };
 
+/// A request wants a model that is not in memory: load() it, then handle() the request again.
+struct LoadFirst {
+  std::optional<std::string> model;  // as the request names it
+};
+
 class Api {
  public:
-  using Answer = std::variant<HttpResponse, std::unique_ptr<Generation>>;
+  using Answer = std::variant<HttpResponse, std::unique_ptr<Generation>, LoadFirst>;
 
   struct Route {
     const char* method;
@@ -47,6 +53,8 @@ class Api {
     Answer (*run)(Api&, const HttpRequest&);
   };
 
+  Api(std::shared_ptr<ModelPool> models, ApiOptions options);
+  /// With one model, that is always there.
   Api(ServedModel model, ApiOptions options);
 
   /// What there is to ask for. openapi.json describes the same (tests/server/openapi_test.cpp).
@@ -56,6 +64,8 @@ class Api {
   std::optional<HttpResponse> refuse(const HttpRequest& request) const;
   /// The answer to a request that was not refused. What is wrong with it becomes an error response.
   Answer handle(const HttpRequest& request);
+  /// What handle() asked for: may take minutes. What went wrong, as the answer to the request.
+  std::optional<HttpResponse> load(const HttpRequest& request, const LoadFirst& first);
   /// For pages of the origins that may ask: what their browsers want to see.
   std::vector<std::pair<std::string, std::string>> cross_origin_headers(
       const HttpRequest& request) const;
@@ -63,7 +73,7 @@ class Api {
   /// From now on /ready says no, and new generations are refused with 503.
   void drain() { draining_ = true; }
   Metrics& metrics() { return metrics_; }
-  const ServedModel& model() const { return model_; }
+  ModelPool& models() { return *models_; }
 
  private:
   /// Throw ApiError.
@@ -71,7 +81,10 @@ class Api {
   Answer route(const HttpRequest& request);
   enum class Kind { Chat, Text, Messages, Responses };
   Answer generate(const HttpRequest& request, Kind kind);
-  const ServedModel& model_for(const Json& body) const;
+  /// The model that the body names. Throws ApiError(404), LoadFirst.
+  ModelPool::Held model_for(const Json& body) const;
+  /// Of all loaded models together.
+  SchedulerStats engine_stats() const;
   /// Throws ApiError(429).
   void check_queue(const ServedModel& model, std::uint64_t account) const;
   HttpResponse list_models() const;
@@ -86,7 +99,7 @@ class Api {
   /// Prompts are shared between requests of one key only.
   std::uint64_t cache_scope(const HttpRequest& request) const;
 
-  ServedModel model_;
+  std::shared_ptr<ModelPool> models_;
   ApiOptions options_;
   Metrics metrics_;
   std::atomic<bool> draining_ = false;

@@ -26,7 +26,10 @@ std::string new_id(const char* prefix);
 class Completion : public Generation {
  public:
   Completion(const ServedModel& model, const CompletionRequest& asked, AnswerObserver observer)
-      : model_(model), asked_(asked), observer_(std::move(observer)) {}
+      : held_(model.shared_from_this()),
+        model_(*held_),
+        asked_(asked),
+        observer_(std::move(observer)) {}
   ~Completion() override;
 
   void start(Sink sink) final;
@@ -68,6 +71,10 @@ class Completion : public Generation {
   /// Choices of one prompt count it once.
   UsageSum usage() const;
 
+ private:
+  const std::shared_ptr<const ServedModel> held_;  // stays loaded while it answers
+
+ protected:
   const ServedModel& model_;
   const CompletionRequest asked_;
 

@@ -248,10 +248,6 @@ std::optional<bool> read_thinking(const Fields& body) {
 
 }  // namespace
 
-bool ServedModel::answers_to(const std::string& asked) const {
-  return asked == name || std::ranges::find(aliases, asked) != aliases.end();
-}
-
 ChatRequest read_chat_request(const Json& json, const ServedModel& model,
                               const RequestRules& rules) {
   const Fields body(json);

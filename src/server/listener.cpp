@@ -22,6 +22,7 @@ namespace http = beast::http;
 using asio::ip::tcp;
 using Parser = http::request_parser<http::string_body>;
 
+constexpr int kMostLoads = 3;  // of a model, for one request
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
 /// What the engine has said of a generation and its connection has not read yet. Bounded by the
@@ -205,6 +206,28 @@ struct Listener::Impl {
       Api::Answer answer = co_await asio::co_spawn(
           workers, [&]() -> asio::awaitable<Api::Answer> { co_return api.handle(request); },
           asio::use_awaitable);
+      // A model that is not in memory is loaded first, one at a time. It may have had to go again
+      // before this request's turn: then once more.
+      for (int tries = 0; std::holds_alternative<LoadFirst>(answer); ++tries) {
+        std::optional<HttpResponse> failed;
+        if (tries < kMostLoads) {
+          failed = co_await asio::co_spawn(
+              loader,
+              [&]() -> asio::awaitable<std::optional<HttpResponse>> {
+                co_return api.load(request, std::get<LoadFirst>(answer));
+              },
+              asio::use_awaitable);
+        } else {
+          failed = ApiError(503, "other models are wanted just as much; try again").response();
+        }
+        if (failed) {
+          answer = std::move(*failed);
+        } else {
+          answer = co_await asio::co_spawn(
+              workers, [&]() -> asio::awaitable<Api::Answer> { co_return api.handle(request); },
+              asio::use_awaitable);
+        }
+      }
       request.body.clear();
       request.body.shrink_to_fit();
       bool go_on = false;
@@ -363,6 +386,7 @@ struct Listener::Impl {
   const ListenerOptions options;
   asio::io_context io{1};
   asio::thread_pool workers;
+  asio::thread_pool loader{1};
   tcp::acceptor acceptor;
   asio::steady_timer drained;
   asio::signal_set signals;
@@ -376,6 +400,7 @@ Listener::Listener(Api& api, const ListenerOptions& options)
 Listener::~Listener() {
   // Coroutines that are still suspended go with their frames, before what they point to.
   impl_->workers.join();
+  impl_->loader.join();
 }
 
 std::uint16_t Listener::port() const { return impl_->acceptor.local_endpoint().port(); }

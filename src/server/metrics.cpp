@@ -58,7 +58,7 @@ void Metrics::count_answer(const AnswerRecord& record) {
   }
 }
 
-std::string Metrics::print(const SchedulerStats& stats) const {
+std::string Metrics::print(const SchedulerStats& stats, std::size_t models) const {
   std::string out;
   const std::scoped_lock lock(mutex_);
   const auto to = std::back_inserter(out);
@@ -92,6 +92,7 @@ std::string Metrics::print(const SchedulerStats& stats) const {
   line(out, "counter", "fathom_preemptions_total", "Answers that gave up their place for a while",
        stats.preemptions);
   line(out, "gauge", "fathom_connections", "Open connections", connections.load());
+  line(out, "gauge", "fathom_models_loaded", "Models in memory", models);
   line(out, "gauge", "fathom_requests_waiting", "Requests that wait for a place", stats.waiting);
   line(out, "gauge", "fathom_requests_active", "Requests in the batch", stats.active);
   line(out, "gauge", "fathom_cache_bytes", "Memory of the KV cache", stats.cache_bytes);

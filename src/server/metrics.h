@@ -40,7 +40,7 @@ class Metrics {
   std::atomic<std::uint64_t> dropped_readers{0};
 
   /// The text format, version 0.0.4.
-  std::string print(const SchedulerStats& stats) const;
+  std::string print(const SchedulerStats& stats, std::size_t models) const;
 
  private:
   mutable std::mutex mutex_;

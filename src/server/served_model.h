@@ -16,7 +16,7 @@
 
 namespace fathom::server {
 
-struct ServedModel {
+struct ServedModel : std::enable_shared_from_this<ServedModel> {
   std::string name;                  // as /v1/models lists it
   std::vector<std::string> aliases;  // further names that requests may use
   std::int64_t created = 0;          // seconds since 1970: the file's own time
@@ -27,8 +27,6 @@ struct ServedModel {
   std::unique_ptr<GrammarCache> grammars = std::make_unique<GrammarCache>();
   std::shared_ptr<const Filter> filter;  // rules for what goes in and out; null: there are none
   std::string fingerprint;  // changes with the model, the engine's version and its settings
-
-  bool answers_to(const std::string& asked) const;
 };
 
 }  // namespace fathom::server

@@ -201,10 +201,12 @@ class TestServer {
           std::make_shared<const server::Filter>(server::Filter::parse(filter, "filter.json"));
     }
     model.engine = std::make_unique<Engine>(std::move(fake), small_tokenizer());
-    api_ = std::make_unique<server::Api>(std::move(model), std::move(api));
-    listener_ = std::make_unique<server::Listener>(*api_, listener);
-    port_ = listener_->port();
-    thread_ = std::thread([this] { listener_->run(); });
+    start(std::make_shared<server::ModelPool>(std::move(model)), std::move(api), listener);
+  }
+  explicit TestServer(std::shared_ptr<server::ModelPool> models) {
+    server::ListenerOptions listener;
+    listener.port = 0;
+    start(std::move(models), {}, listener);
   }
   ~TestServer() { stop(); }
 
@@ -215,7 +217,7 @@ class TestServer {
   }
   std::uint16_t port() const { return port_; }
   server::Api& api() { return *api_; }
-  SchedulerStats stats() const { return api_->model().engine->stats(); }
+  SchedulerStats stats() const { return api_->models().find({})->engine->stats(); }
 
   Reply ask(const std::string& bytes) {
     Client client(port_);
@@ -229,6 +231,14 @@ class TestServer {
   }
 
  private:
+  void start(std::shared_ptr<server::ModelPool> models, server::ApiOptions api,
+             const server::ListenerOptions& listener) {
+    api_ = std::make_unique<server::Api>(std::move(models), std::move(api));
+    listener_ = std::make_unique<server::Listener>(*api_, listener);
+    port_ = listener_->port();
+    thread_ = std::thread([this] { listener_->run(); });
+  }
+
   std::unique_ptr<server::Api> api_;
   std::unique_ptr<server::Listener> listener_;
   std::uint16_t port_ = 0;

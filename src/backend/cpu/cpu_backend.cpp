@@ -146,10 +146,9 @@ class CpuBackend final : public Backend {
             layout.page_bytes(), out.size());
     std::memcpy(out.data(), static_cast<const CpuKvPage&>(page).slot.data(), out.size());
   }
-  void write_page(const KvLayout& layout, std::span<const std::byte> bytes,
-                  KvPage& page) override {
-    require(bytes.size() == layout.page_bytes(), ErrorCode::Internal,
-            "a page has {} bytes, not {}", layout.page_bytes(), bytes.size());
+  void write_page(const KvLayout& layout, std::span<const std::byte> bytes, KvPage& page) override {
+    require(bytes.size() == layout.page_bytes(), ErrorCode::Internal, "a page has {} bytes, not {}",
+            layout.page_bytes(), bytes.size());
     std::memcpy(static_cast<CpuKvPage&>(page).slot.data(), bytes.data(), bytes.size());
   }
   std::span<const float> read(const Activations& activations) override {
