@@ -21,11 +21,11 @@ class FakeModel final : public Model {
  public:
   using Script = std::function<TokenId(TokenId last, std::size_t position)>;
 
-  explicit FakeModel(Script script, std::size_t max_batch = 32)
+  explicit FakeModel(Script script, std::size_t max_batch = 32, int context = 1000)
       : script_(std::move(script)), max_batch_(max_batch), backend_(make_cpu_backend({})) {
     // More rows than the tokenizer has tokens, as real models have.
     config_.vocab_size = kVocabulary + 6;
-    config_.max_position_embeddings = 1000;
+    config_.max_position_embeddings = context;
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -73,10 +73,11 @@ class FakeModel final : public Model {
       row[vocab - 1] = 30;  // padding beyond the tokenizer, which must never be chosen
       logits_.insert(logits_.end(), row.begin(), row.end());
     }
-    batches.push_back(batch);
+    if (remembers) batches.push_back(batch);
     return {logits_, logits_.size() / vocab, vocab};
   }
 
+  bool remembers = true;       // false: for more requests than memory has room for
   std::vector<Batch> batches;  // everything that was computed
   std::chrono::milliseconds delay{0};
   int layers = 0;                   // after each, an observer is called
