@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -70,7 +71,12 @@ struct Engine::Impl {
         for (auto& job : std::exchange(inbox, {})) scheduler.add(std::move(job));
         if (stopping) break;
       }
-      scheduler.step();
+      try {
+        scheduler.step();
+      } catch (const std::bad_alloc&) {
+        // Memory that was not there may be there for the next one.
+        scheduler.fail_active({ErrorCode::ResourceLimit, "out of memory"});
+      }
     }
     scheduler.cancel_all();
     scheduler.save_idle();

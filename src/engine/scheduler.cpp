@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "engine/tokenizer_loader.h"
@@ -103,6 +104,14 @@ SchedulerStats Scheduler::stats() const {
 void Scheduler::cancel_all() {
   while (!active_.empty()) finish(*active_.back(), FinishReason::Cancelled);
   for (const auto& job : std::exchange(waiting_, {})) finish(*job, FinishReason::Cancelled);
+}
+
+void Scheduler::fail_active(const Error& error) {
+  while (!active_.empty()) {
+    const std::shared_ptr<Job> job = active_.back();
+    retire(*job, /*keep_sequence=*/false);  // how far it had got is not known
+    finish(*job, FinishReason::Failed, error);
+  }
 }
 
 void Scheduler::drop_cancelled() {
@@ -501,16 +510,23 @@ void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<Samp
   }
 }
 
+bool Scheduler::keep_idle(const Job& job) {
+  if (job.fed == 0 || options_.max_idle == 0) return false;
+  try {
+    idle_.push_back(
+        {*job.sequence,
+         {job.tokens.begin(), job.tokens.begin() + static_cast<std::ptrdiff_t>(job.fed)},
+         job.request.cache_scope});
+  } catch (const std::bad_alloc&) {
+    return false;  // a job must be able to end; its prompt is then read again
+  }
+  if (idle_.size() > options_.max_idle) evict_idle();
+  return true;
+}
+
 void Scheduler::retire(Job& job, bool keep_sequence) {
   if (job.sequence) {
-    const std::vector<TokenId> held(job.tokens.begin(),
-                                    job.tokens.begin() + static_cast<std::ptrdiff_t>(job.fed));
-    if (keep_sequence && !held.empty() && options_.max_idle > 0) {
-      idle_.push_back({*job.sequence, held, job.request.cache_scope});
-      if (idle_.size() > options_.max_idle) evict_idle();
-    } else {
-      cache_.remove(*job.sequence);
-    }
+    if (!keep_sequence || !keep_idle(job)) cache_.remove(*job.sequence);
     job.sequence.reset();
   }
   std::erase_if(active_, [&](const std::shared_ptr<Job>& other) { return other.get() == &job; });

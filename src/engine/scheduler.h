@@ -103,6 +103,8 @@ class Scheduler {
   void cancel_all();
   /// Hands all that is kept for reuse to the context store, and waits for room in its queue.
   void save_idle();
+  /// After step() has thrown: ends what it worked on as failed. Requests that wait go on waiting.
+  void fail_active(const Error& error);
 
   SchedulerStats stats() const;
 
@@ -157,6 +159,8 @@ class Scheduler {
   /// Makes room in the cache by one step; false if nothing is left to give up.
   bool make_room();
   void finish(Job& job, FinishReason reason, std::optional<Error> error = {});
+  /// Keeps the job's sequence for reuse, if there is room and memory for it.
+  bool keep_idle(const Job& job);
   /// Removes finished jobs from active_; keeps their sequences for reuse.
   void retire(Job& job, bool keep_sequence);
   /// Forgets the idle sequence that was not used for longest; false if there is none.

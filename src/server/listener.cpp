@@ -4,6 +4,11 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
+#include <spdlog/spdlog.h>
+
+#include <poll.h>
+
+#include <atomic>
 #include <csignal>
 #include <mutex>
 #include <optional>
@@ -12,6 +17,7 @@
 #include <vector>
 
 #include "server/api_error.h"
+#include "server/counted_body.h"
 
 namespace fathom::server {
 namespace {
@@ -20,7 +26,7 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = beast::http;
 using asio::ip::tcp;
-using Parser = http::request_parser<http::string_body>;
+using Parser = http::request_parser<CountedBody>;
 
 constexpr int kMostLoads = 3;  // of a model, for one request
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
@@ -33,13 +39,18 @@ class Inbox {
   explicit Inbox(const asio::any_io_executor& executor)
       : timer_(std::make_shared<asio::steady_timer>(executor)) {}
 
-  /// On the engine's thread.
-  void put(std::size_t choice, Event event) {
+  /// On the engine's thread, which nothing here may end: an event that there is no memory for ends
+  /// its connection.
+  void put(std::size_t choice, Event event) noexcept {
     const std::scoped_lock lock(mutex_);
     if (timer_ == nullptr) return;
-    events_.emplace_back(choice, std::move(event));
-    if (events_.size() > 1) return;
-    asio::post(timer_->get_executor(), [timer = timer_] { timer->cancel(); });
+    try {
+      events_.emplace_back(choice, std::move(event));
+      if (events_.size() > 1) return;
+      asio::post(timer_->get_executor(), [timer = timer_] { timer->cancel(); });
+    } catch (const std::bad_alloc&) {
+      lost_ = true;
+    }
   }
 
   // The rest on the connection's thread.
@@ -62,7 +73,8 @@ class Inbox {
     gone_ = true;
     if (timer_ != nullptr) timer_->cancel();
   }
-  bool gone() const { return gone_; }
+  bool gone() const { return gone_ || lost_; }
+  bool closed() const { return timer_ == nullptr; }
   void close() {
     const std::scoped_lock lock(mutex_);
     timer_.reset();
@@ -72,6 +84,7 @@ class Inbox {
  private:
   std::shared_ptr<asio::steady_timer> timer_;  // null: closed
   bool gone_ = false;                          // the client has closed the connection
+  std::atomic<bool> lost_ = false;             // an event has
   std::mutex mutex_;
   std::vector<std::pair<std::size_t, Event>> events_;
 };
@@ -100,6 +113,9 @@ HttpResponse parse_failure(const beast::error_code& error, const ListenerOptions
   if (error == http::error::body_limit) {
     return ApiError(413, fmt::format("the body has more than {} bytes", options.max_body_bytes))
         .response(form);
+  }
+  if (error == boost::system::errc::not_enough_memory) {
+    return ApiError(503, "there is no room for another body now").response(form);
   }
   return ApiError(400, "this is not HTTP: " + error.message()).response(form);
 }
@@ -153,24 +169,42 @@ struct Listener::Impl {
       if (connections.size() >= options.max_connections) continue;  // closes it
       boost::system::error_code ignored;
       socket.set_option(tcp::no_delay(true), ignored);
-      auto connection = std::make_shared<Connection>(std::move(socket));
-      connections.insert(connection);
-      ++api.metrics().connections;
-      asio::co_spawn(io, serve(connection), [this, connection](std::exception_ptr) {
-        // Whatever ended it, only this connection ends.
-        connections.erase(connection);
-        --api.metrics().connections;
-      });
+      // Whatever ends it, only this connection ends.
+      asio::co_spawn(io, serve(std::make_shared<Connection>(std::move(socket))), asio::detached);
     }
   }
 
+  /// Until stop(). No memory for one connection is no reason to take none.
+  void keep_accepting() {
+    asio::co_spawn(io, accept(), [this](std::exception_ptr failed) {
+      if (failed && acceptor.is_open()) keep_accepting();
+    });
+  }
+
+  /// Counts a connection for as long as it is served, and closes it then: watch() may hold it, too.
+  struct Presence {
+    Presence(Impl& impl_of, Held held) : impl(impl_of), connection(std::move(held)) {
+      impl.connections.insert(connection);
+      ++impl.api.metrics().connections;
+    }
+    ~Presence() {
+      connection->stream.close();
+      impl.connections.erase(connection);
+      --impl.api.metrics().connections;
+    }
+    Impl& impl;
+    Held connection;
+  };
+
   asio::awaitable<void> serve(Held connection) {
+    const Presence presence(*this, connection);
     beast::tcp_stream& stream = connection->stream;
     beast::flat_buffer buffer(std::size_t{options.max_header_bytes} + (128u << 10));
     for (bool first = true; !stopping; first = false) {
       Parser parser;
       parser.header_limit(options.max_header_bytes);
       parser.body_limit(options.max_body_bytes);
+      parser.get().body().share.open(body_room);
       stream.expires_after(first ? options.header_timeout : options.idle_timeout);
       auto [error, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
       connection->busy = true;
@@ -189,7 +223,10 @@ struct Listener::Impl {
       if (error) {
         const bool said_nothing = error == http::error::end_of_stream ||
                                   error == beast::error::timeout ||
-                                  error.category() != http::make_error_code({}).category();
+                                  (error != boost::system::errc::not_enough_memory &&
+                                   error.category() != http::make_error_code({}).category());
+        parser.get().body().text = {};
+        parser.get().body().share.give_back();
         if (!said_nothing) {
           const HttpResponse failure = parse_failure(error, options, form_of(request));
           co_await write(connection, failure, request, 11, false);
@@ -202,7 +239,7 @@ struct Listener::Impl {
         co_await write(connection, *refused, request, version, false);
         break;
       }
-      request.body = std::move(parser.get().body());
+      request.body = std::move(parser.get().body().text);
       Api::Answer answer = co_await asio::co_spawn(
           workers, [&]() -> asio::awaitable<Api::Answer> { co_return api.handle(request); },
           asio::use_awaitable);
@@ -230,6 +267,7 @@ struct Listener::Impl {
       }
       request.body.clear();
       request.body.shrink_to_fit();
+      parser.get().body().share.give_back();
       bool go_on = false;
       if (auto* response = std::get_if<HttpResponse>(&answer)) {
         go_on = co_await write(connection, *response, request, version, keep_alive);
@@ -280,19 +318,18 @@ struct Listener::Impl {
 
   // --- generations ---------------------------------------------------------------------------
 
-  /// Notices a client that closes the connection while it waits for its answer.
+  /// Notices a client that closes the connection while it waits for its answer. What can be read
+  /// may be its next request, behind which no read sees the end: it is asked for by itself.
   asio::awaitable<void> watch(Held connection, std::shared_ptr<Inbox> inbox) {
-    const auto [error] =
-        co_await connection->stream.socket().async_wait(tcp::socket::wait_read, kTuple);
-    if (error) co_return;
-    char byte;
-    boost::system::error_code peeked;
-    connection->stream.socket().non_blocking(true, peeked);
-    const std::size_t count = connection->stream.socket().receive(
-        asio::buffer(&byte, 1), tcp::socket::message_peek, peeked);
-    // Its next request may be there already: that is no end.
-    if (count > 0 || peeked == asio::error::would_block) co_return;
-    inbox->leave();
+    tcp::socket& socket = connection->stream.socket();
+    const auto [error] = co_await socket.async_wait(tcp::socket::wait_read, kTuple);
+    asio::steady_timer pause(io);
+    while (!error && socket.is_open() && !inbox->closed()) {
+      pollfd end{socket.native_handle(), POLLRDHUP, 0};
+      if (::poll(&end, 1, 0) != 0) co_return inbox->leave();
+      pause.expires_after(std::chrono::milliseconds(200));
+      co_await pause.async_wait(kTuple);
+    }
   }
 
   asio::awaitable<bool> generate(Held connection, std::unique_ptr<Generation> generation,
@@ -384,13 +421,14 @@ struct Listener::Impl {
 
   Api& api;
   const ListenerOptions options;
+  BodyRoom body_room{options.max_total_body_bytes, api.metrics().body_bytes};
+  std::set<Held> connections;  // before io, whose end destroys what serves them
   asio::io_context io{1};
   asio::thread_pool workers;
   asio::thread_pool loader{1};
   tcp::acceptor acceptor;
   asio::steady_timer drained;
   asio::signal_set signals;
-  std::set<Held> connections;
   bool stopping = false;
 };
 
@@ -407,7 +445,7 @@ std::uint16_t Listener::port() const { return impl_->acceptor.local_endpoint().p
 
 void Listener::run() {
   Impl& impl = *impl_;
-  asio::co_spawn(impl.io, impl.accept(), asio::detached);
+  impl.keep_accepting();
   if (impl.options.stop_on_signals) {
     impl.signals.add(SIGINT);
     impl.signals.add(SIGTERM);
@@ -415,7 +453,15 @@ void Listener::run() {
       if (!error) impl.begin_stop();
     });
   }
-  impl.io.run();
+  while (true) {
+    try {
+      impl.io.run();
+      return;
+    } catch (const std::bad_alloc&) {
+      // An operation that had no memory is gone, with its connection; the others go on.
+      spdlog::error("out of memory: a connection was dropped");
+    }
+  }
 }
 
 void Listener::stop() {

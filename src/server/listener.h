@@ -21,6 +21,7 @@ struct ListenerOptions {
   std::size_t max_connections = 1024;
   std::uint32_t max_header_bytes = 32u << 10;          // past it, 431
   std::uint64_t max_body_bytes = 32u << 20;            // past it, 413
+  std::size_t max_total_body_bytes = 256u << 20;       // of all connections' bodies; past it, 503
   std::chrono::milliseconds header_timeout{10'000};    // for a whole header
   std::chrono::milliseconds body_timeout{60'000};      // for a whole body
   std::chrono::milliseconds idle_timeout{75'000};      // between requests

@@ -93,6 +93,8 @@ std::string Metrics::print(const SchedulerStats& stats, std::size_t models) cons
        stats.preemptions);
   line(out, "gauge", "fathom_connections", "Open connections", connections.load());
   line(out, "gauge", "fathom_models_loaded", "Models in memory", models);
+  line(out, "gauge", "fathom_body_bytes", "Bytes of requests' bodies that are being received",
+       body_bytes.load());
   line(out, "gauge", "fathom_requests_waiting", "Requests that wait for a place", stats.waiting);
   line(out, "gauge", "fathom_requests_active", "Requests in the batch", stats.active);
   line(out, "gauge", "fathom_cache_bytes", "Memory of the KV cache", stats.cache_bytes);

@@ -37,6 +37,7 @@ class Metrics {
   /// What a rule of the filter ended, or kept from beginning. `where`: "input" or "output".
   void count_filtered(const std::string& rule, const char* where);
   std::atomic<std::int64_t> connections{0};
+  std::atomic<std::int64_t> body_bytes{0};  // of requests, arrived and not yet read
   std::atomic<std::uint64_t> dropped_readers{0};
 
   /// The text format, version 0.0.4.
