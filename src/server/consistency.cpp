@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "server/fields.h"
+
 namespace fathom::server {
 namespace {
 
@@ -40,8 +42,9 @@ std::string final_answer(std::string_view text) {
   }
   const std::string_view words = trimmed(text);
   if (words.starts_with('{') || words.starts_with('[')) {
-    const auto json = nlohmann::json::parse(words, nullptr, false);  // members in one order
-    if (!json.is_discarded()) return json.dump();
+    if (const auto json = parse_inner(words)) {
+      return nlohmann::json(*json).dump();  // members in one order
+    }
   }
   std::string lower(words);
   std::ranges::transform(lower, lower.begin(), [](char c) {

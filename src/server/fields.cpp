@@ -14,9 +14,13 @@ namespace {
 constexpr JsonLimits kBodyLimits{
     .depth = 64, .string_bytes = std::size_t{64} << 20, .values = std::size_t{1} << 20};
 
+/// The parser takes a NUL byte for the text's end, and would not see what comes after it.
+bool holds_nul(std::string_view text) { return text.find('\0') != std::string_view::npos; }
+
 }  // namespace
 
 Json parse_body(std::string_view text) {
+  if (holds_nul(text)) throw ApiError(400, "the body is not JSON: there is a NUL byte in it");
   try {
     guard_json(text, kBodyLimits, "the request's body");
     return Json::parse(text);
@@ -25,6 +29,18 @@ Json parse_body(std::string_view text) {
   } catch (const Json::exception& error) {
     throw ApiError(400, "the body is not JSON: " + json_complaint(error.what()));
   }
+}
+
+std::optional<Json> parse_inner(std::string_view text) {
+  if (holds_nul(text)) return std::nullopt;
+  try {
+    guard_json(text, kBodyLimits, "a text");
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded()) return std::nullopt;
+  return json;
 }
 
 Fields::Fields(const Json& object, std::string path) : object_(&object), path_(std::move(path)) {
@@ -92,8 +108,9 @@ std::optional<std::int64_t> Fields::integer(std::string_view name, std::int64_t 
       found->is_number() &&
       (found->is_number_integer() || std::trunc(found->get<double>()) == found->get<double>());
   if (!whole) refuse_type(name, "an integer");
-  const double rough = found->get<double>();
-  const bool fits = std::abs(rough) < 9e18 && !(found->is_number_unsigned() && rough > 9e18);
+  const bool fits = found->is_number_unsigned()
+                        ? std::in_range<std::int64_t>(found->get<std::uint64_t>())
+                        : found->is_number_integer() || std::abs(found->get<double>()) < 0x1p63;
   const std::int64_t value = fits ? found->get<std::int64_t>() : 0;
   if (!fits || value < least || value > most) {
     throw ApiError(400,

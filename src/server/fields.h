@@ -15,6 +15,10 @@ using Json = nlohmann::ordered_json;
 /// what is no JSON.
 Json parse_body(std::string_view text);
 
+/// A text within a body, or an answer, as JSON: in the same bounds. Nothing for what is no JSON, or
+/// past them: what is nested deeper than the stack reaches could not even be copied.
+std::optional<Json> parse_inner(std::string_view text);
+
 /// Views an object that outlives it. A field that is null is as good as absent.
 class Fields {
  public:

@@ -289,9 +289,9 @@ class MessagesCompletion final : public Completion {
     if (!text_.empty() || calls_.empty()) content.push_back({{"type", "text"}, {"text", text_}});
     for (std::size_t i = 0; i < calls_.size(); ++i) {
       // An answer that was cut off may have but the beginning of its arguments.
-      Json input = Json::parse(arguments_[i], nullptr, false);
-      if (input.is_discarded()) continue;
-      calls_[i]["input"] = std::move(input);
+      std::optional<Json> input = parse_inner(arguments_[i]);
+      if (!input) continue;
+      calls_[i]["input"] = std::move(*input);
       content.push_back(std::move(calls_[i]));
     }
     const Finished& end = ends()[0];

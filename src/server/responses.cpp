@@ -349,7 +349,9 @@ ResponsesRequest read_responses_request(const Json& json, const ServedModel& mod
   for (const char* same : {"model", "stream", "temperature", "top_p", "parallel_tool_calls"}) {
     if (const Json* value = body.find(same)) chat[same] = *value;
   }
-  if (const Json* most = body.find("max_output_tokens")) chat["max_tokens"] = *most;
+  if (const auto most = body.integer("max_output_tokens", 1, std::int64_t{1} << 40)) {
+    chat["max_tokens"] = *most;
+  }
   chat["messages"] = read_input(body);
   read_tools_into(body, chat);
   if (const auto reasoning = body.object("reasoning")) {

@@ -109,8 +109,8 @@ Json read_tool_calls(const Fields& message) {
     const Fields call(calls[i], fmt::format("{}[{}]", message.path_of("tool_calls"), i));
     const Fields function = function_of(call);
     const std::string arguments = function.text("arguments").value_or("{}");
-    if (!Json::accept(arguments)) {
-      throw ApiError(400, fmt::format("{} is no JSON", function.path_of("arguments")),
+    if (!parse_inner(arguments)) {
+      throw ApiError(400, fmt::format("{} is no JSON, or too deep", function.path_of("arguments")),
                      function.path_of("arguments"));
     }
     read.push_back({{"id", call.text("id").value_or("")},
