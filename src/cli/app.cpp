@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/version.h"
+#include "cli/bus_error.h"
 #include "cli/commands.h"
 
 namespace fathom {
@@ -136,6 +137,7 @@ void build_app(CLI::App& app, Context& context) {
 }
 
 int run_app(int argc, const char* const* argv) {
+  explain_bus_errors();
   CLI::App app;
   Context context;
   build_app(app, context);
