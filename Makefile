@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 60
 PORT ?= 8080
 CHAT_MODEL ?= smollm2:135m
 
-.PHONY: help chat serve setup setup-build build test clients schemas asan fuzz format format-check lint
+.PHONY: help chat serve setup setup-build build test clients schemas asan tsan fuzz format format-check lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,6 +52,14 @@ asan: setup ## run the tests under AddressSanitizer and UndefinedBehaviorSanitiz
 	@cmake --fresh --preset asan >/dev/null
 	@cmake --build build/asan
 	@UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/asan --output-on-failure -j2
+
+# clang's, and only what has threads of its own or is called by several.
+tsan: setup ## run the tests of threads, engine and server under ThreadSanitizer
+	@cmake --preset tsan >/dev/null
+	@cmake --build build/tsan --target test_base test_engine test_server
+	@build/tsan/bin/test_base --gtest_brief=1 --gtest_filter='ThreadPool*'
+	@build/tsan/bin/test_engine --gtest_brief=1
+	@build/tsan/bin/test_server --gtest_brief=1
 
 fuzz: setup ## fuzz every target for FUZZ_SECONDS each (60)
 	@scripts/fuzz $(FUZZ_SECONDS)
