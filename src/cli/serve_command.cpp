@@ -31,6 +31,7 @@ struct Options {
   std::string filter_file;
   std::uint64_t disk_cache = 0;  // bytes
   double unload_minutes = 0;
+  std::string certificate_file, tls_key_file;
   bool without_tls = false;
   bool without_sandbox = false;
 };
@@ -70,6 +71,11 @@ void read_files(Options& options) {
   if (!options.price_file.empty()) {
     options.models.prices =
         server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file);
+  }
+  if (!options.certificate_file.empty()) {
+    options.listener.tls = {read_text_file(options.certificate_file, 1 << 20),
+                            read_text_file(options.tls_key_file, 1 << 20), options.certificate_file,
+                            options.tls_key_file};
   }
   if (!options.filter_file.empty()) {
     options.models.filter = std::make_shared<const server::Filter>(
@@ -123,10 +129,15 @@ void serve(Options& options, const Context& context) {
           "{} can be reached from other machines: make a key ('fathom keys create NAME'), or give "
           "some (--keys FILE)",
           options.listener.address);
+  const bool tls = !options.certificate_file.empty();
+  require(tls == !options.tls_key_file.empty(), ErrorCode::InvalidArgument,
+          "--tls-certificate and --tls-key belong together");
   require(
-      is_loopback(options.listener.address) || options.without_tls, ErrorCode::InvalidArgument,
-      "{} can be reached from other machines, and what is said would go there unencrypted: put a "
-      "proxy with TLS before 127.0.0.1, or say --without-tls",
+      is_loopback(options.listener.address) || tls || options.without_tls,
+      ErrorCode::InvalidArgument,
+      "{} can be reached from other machines, and what is said would go there unencrypted: give "
+      "--tls-certificate and --tls-key, put a proxy with TLS before 127.0.0.1, or say "
+      "--without-tls",
       options.listener.address);
   read_files(options);
   put_up_file_wall(options, context);
@@ -144,8 +155,8 @@ void serve(Options& options, const Context& context) {
   server::Listener listener(api, options.listener);
   if (!options.without_sandbox) close_door();
   const bool v6 = options.listener.address.find(':') != std::string::npos;
-  const std::string url = fmt::format("http://{}{}{}:{}", v6 ? "[" : "", options.listener.address,
-                                      v6 ? "]" : "", listener.port());
+  const std::string url = fmt::format("{}://{}{}{}:{}", tls ? "https" : "http", v6 ? "[" : "",
+                                      options.listener.address, v6 ? "]" : "", listener.port());
   const std::vector<server::ModelSource> all = pool->list();
   const std::string what =
       all.size() == 1 ? all.front().name : fmt::format("{} models", all.size());
@@ -252,6 +263,14 @@ void add_serve_command(CLI::App& app, Context& context) {
   command
       ->add_flag("--strict-reasoning", options->api.rules.refuse_reasoning_content,
                  "Refuse thoughts that are sent back, as R1's API did, instead of dropping them")
+      ->group(group);
+  command
+      ->add_option("--tls-certificate", options->certificate_file,
+                   "Answer under TLS alone, with this certificate and its chain (PEM)")
+      ->type_name("FILE")
+      ->group(group);
+  command->add_option("--tls-key", options->tls_key_file, "The certificate's key (PEM)")
+      ->type_name("FILE")
       ->group(group);
   command
       ->add_flag("--without-tls", options->without_tls,

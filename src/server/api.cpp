@@ -375,17 +375,7 @@ HttpResponse Api::detokenize(const HttpRequest& request) const {
   body.need("tokens");
   const ModelPool::Held model = model_for(json);
   const auto vocabulary = static_cast<std::int64_t>(model->engine->tokenizer().vocab_size());
-  std::vector<TokenId> ids;
-  for (const Json& id : *body.array("tokens")) {
-    const bool inside =
-        id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(vocabulary);
-    if (!inside) {
-      throw ApiError(
-          400, fmt::format("tokens: {} is no token's id (0 to {})", id.dump(), vocabulary - 1),
-          "tokens");
-    }
-    ids.push_back(TokenId{id.get<std::int32_t>()});
-  }
+  const std::vector<TokenId> ids = read_token_ids(*body.array("tokens"), "tokens", vocabulary);
   return json_response({{"content", model->engine->tokenizer().decode(ids)}});
 }
 

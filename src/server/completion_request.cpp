@@ -292,20 +292,8 @@ TextRequest read_text_request(const Json& json, const ServedModel& model) {
     body.refuse_type("prompt", "a string, token ids, or an array of either");
   };
   const auto read_ids = [&](const Json& list) {
-    const auto vocabulary = static_cast<std::int64_t>(model.engine->config().vocab_size);
-    std::vector<TokenId> ids;
-    for (const Json& id : list) {
-      if (!id.is_number_integer()) refuse_prompt();
-      const bool inside = id.is_number_unsigned() &&
-                          id.get<std::uint64_t>() < static_cast<std::uint64_t>(vocabulary);
-      if (!inside) {
-        throw ApiError(
-            400, fmt::format("prompt: {} is no token's id (0 to {})", id.dump(), vocabulary - 1),
-            "prompt");
-      }
-      ids.push_back(TokenId{id.get<std::int32_t>()});
-    }
-    return ids;
+    return read_token_ids(list, "prompt",
+                          static_cast<std::int64_t>(model.engine->config().vocab_size));
   };
   const Json& prompt = body.need("prompt");
   if (prompt.is_string()) {

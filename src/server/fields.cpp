@@ -99,15 +99,36 @@ std::optional<double> Fields::number(std::string_view name, double least, double
   return value;
 }
 
+bool is_whole(const Json& number) {
+  return number.is_number() &&
+         (number.is_number_integer() || std::trunc(number.get<double>()) == number.get<double>());
+}
+
+std::vector<TokenId> read_token_ids(const Json& list, std::string_view name,
+                                    std::int64_t vocabulary) {
+  std::vector<TokenId> ids;
+  for (const Json& id : list) {
+    if (!is_whole(id)) {
+      throw ApiError(422, fmt::format("{}: {} is no token's id, an integer", name, id.dump()),
+                     std::string(name));
+    }
+    // As a double it may be inexact, but then it is far outside.
+    const double value = id.get<double>();
+    if (value < 0 || value >= static_cast<double>(vocabulary)) {
+      throw ApiError(
+          400, fmt::format("{}: {} is no token's id (0 to {})", name, id.dump(), vocabulary - 1),
+          std::string(name));
+    }
+    ids.push_back(TokenId{static_cast<std::int32_t>(value)});
+  }
+  return ids;
+}
+
 std::optional<std::int64_t> Fields::integer(std::string_view name, std::int64_t least,
                                             std::int64_t most) const {
   const Json* found = find(name);
   if (found == nullptr) return std::nullopt;
-  // 16.0 is an integer to a client whose language has one kind of number.
-  const bool whole =
-      found->is_number() &&
-      (found->is_number_integer() || std::trunc(found->get<double>()) == found->get<double>());
-  if (!whole) refuse_type(name, "an integer");
+  if (!is_whole(*found)) refuse_type(name, "an integer");
   const bool fits = found->is_number_unsigned()
                         ? std::in_range<std::int64_t>(found->get<std::uint64_t>())
                         : found->is_number_integer() || std::abs(found->get<double>()) < 0x1p63;

@@ -6,6 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "base/ids.h"
 
 namespace fathom::server {
 
@@ -18,6 +21,14 @@ Json parse_body(std::string_view text);
 /// A text within a body, or an answer, as JSON: in the same bounds. Nothing for what is no JSON, or
 /// past them: what is nested deeper than the stack reaches could not even be copied.
 std::optional<Json> parse_inner(std::string_view text);
+
+/// A number without a fraction: 16.0 is one to a client whose language has one kind of number.
+bool is_whole(const Json& number);
+
+/// An array of tokens' ids, called `name`. Throws ApiError(422) for what are no whole numbers,
+/// ApiError(400) for those outside the vocabulary.
+std::vector<TokenId> read_token_ids(const Json& list, std::string_view name,
+                                    std::int64_t vocabulary);
 
 /// Views an object that outlives it. A field that is null is as good as absent.
 class Fields {

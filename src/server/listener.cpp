@@ -18,6 +18,8 @@
 
 #include "server/api_error.h"
 #include "server/counted_body.h"
+#include "server/tls.h"
+#include "server/wire.h"
 
 namespace fathom::server {
 namespace {
@@ -124,8 +126,8 @@ HttpResponse parse_failure(const beast::error_code& error, const ListenerOptions
 
 struct Listener::Impl {
   struct Connection {
-    explicit Connection(tcp::socket socket) : stream(std::move(socket)) {}
-    beast::tcp_stream stream;
+    Connection(tcp::socket socket, asio::ssl::context* tls) : stream(std::move(socket), tls) {}
+    Wire stream;
     bool busy = false;  // between a request's header and its answer's end
   };
   using Held = std::shared_ptr<Connection>;
@@ -133,6 +135,7 @@ struct Listener::Impl {
   Impl(Api& api_of, const ListenerOptions& options_of)
       : api(api_of),
         options(options_of),
+        tls(options.tls ? make_tls(*options.tls) : nullptr),
         workers(options.workers),
         acceptor(io),
         drained(io),
@@ -170,7 +173,8 @@ struct Listener::Impl {
       boost::system::error_code ignored;
       socket.set_option(tcp::no_delay(true), ignored);
       // Whatever ends it, only this connection ends.
-      asio::co_spawn(io, serve(std::make_shared<Connection>(std::move(socket))), asio::detached);
+      asio::co_spawn(io, serve(std::make_shared<Connection>(std::move(socket), tls.get())),
+                     asio::detached);
     }
   }
 
@@ -198,7 +202,10 @@ struct Listener::Impl {
 
   asio::awaitable<void> serve(Held connection) {
     const Presence presence(*this, connection);
-    beast::tcp_stream& stream = connection->stream;
+    Wire& stream = connection->stream;
+    stream.expires_after(options.header_timeout);
+    const auto [no_keys] = co_await stream.async_handshake(kTuple);
+    if (no_keys) co_return;
     beast::flat_buffer buffer(std::size_t{options.max_header_bytes} + (128u << 10));
     for (bool first = true; !stopping; first = false) {
       Parser parser;
@@ -209,6 +216,7 @@ struct Listener::Impl {
       auto [error, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
       connection->busy = true;
       HttpRequest request = read_request(parser.get());
+      if (tls) request.scheme = "https";
       // A key is asked for before a body is taken.
       std::optional<HttpResponse> refused;
       if (!error) refused = api.refuse(request);
@@ -279,9 +287,8 @@ struct Listener::Impl {
       connection->busy = false;
     }
     // Lets the last bytes arrive before the connection is reset for what was not read.
-    boost::system::error_code ignored;
-    stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
     stream.expires_after(std::chrono::seconds(1));
+    co_await stream.async_end(kTuple);
     char rest[4096];
     for (std::size_t taken = 0; taken < (1u << 20);) {
       const auto [error, bytes] = co_await stream.async_read_some(asio::buffer(rest), kTuple);
@@ -362,7 +369,7 @@ struct Listener::Impl {
   asio::awaitable<bool> stream_out(Held connection, Generation& generation,
                                    std::shared_ptr<Inbox> inbox, const HttpRequest& request,
                                    unsigned version, bool keep_alive) {
-    beast::tcp_stream& stream = connection->stream;
+    Wire& stream = connection->stream;
     const bool chunked = version >= 11;
     api.metrics().count_response(200);
     http::response<http::empty_body> head(http::status::ok, version);
@@ -421,6 +428,7 @@ struct Listener::Impl {
 
   Api& api;
   const ListenerOptions options;
+  const std::unique_ptr<asio::ssl::context> tls;  // may be null
   BodyRoom body_room{options.max_total_body_bytes, api.metrics().body_bytes};
   std::set<Held> connections;  // before io, whose end destroys what serves them
   asio::io_context io{1};

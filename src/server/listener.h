@@ -9,13 +9,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "server/api.h"
+#include "server/tls_files.h"
 
 namespace fathom::server {
 
 struct ListenerOptions {
+  std::optional<TlsFiles> tls;  // HTTPS alone, then
   std::string address = "127.0.0.1";
   std::uint16_t port = 8080;  // 0: any that is free
   std::size_t max_connections = 1024;

@@ -400,17 +400,6 @@ TEST(FilteredInput, ChatsAreSearchedWhereverTheClientWrites) {
       << "a number is text to the model";
 }
 
-TEST(FilteredInput, ArgumentsOfAnyDepthAreRead) {
-  Filtered on("fine", rule("bad", kInput));
-  Json call = Json::parse(R"({"id": "1", "type": "function", "function": {"name": "look"}})");
-  const std::string deep(100'000, '[');
-  call["function"]["arguments"] = deep + "\"bad\"" + std::string(deep.size(), ']');
-  Json calls = message("assistant", "");
-  calls["tool_calls"] = Json::array({call});
-  refuses(on, on.chat({{"messages", {message("user", "u"), calls, message("user", "u")}}}),
-          "messages[1].tool_calls[0].function.arguments");
-}
-
 TEST(FilteredInput, WhatIsNoTextOfTheClientsIsNotSearched) {
   Filtered on("fine bad", rule("user|content|function|bad", kInput));
   Json thought = message("assistant", "x");

@@ -75,7 +75,9 @@ TEST_P(Numbers, ThatAreNoneOrTooLargeOrNegativeAreRefused) {
                             "\"7\"", "true", "[]", "{}", "[1]"}) {
     const Reply reply = talk.say(route.path, with(route, pointer, value));
     EXPECT_TRUE(reply.status == 400 || reply.status == 422) << value << reply.body;
-    if (name != "0" && name != "5") EXPECT_THAT(reply.body, HasSubstr(name)) << value;
+    if (name != "0" && name != "5") {
+      EXPECT_THAT(reply.body, HasSubstr(name)) << value;
+    }
   }
   // Some fields take some of these: none may break anything.
   for (const char* value :
@@ -108,7 +110,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Numbers, ThatAreTokensIdsStayWithinTheVocabulary) {
   TestServer server;
   Talk talk(server);
-  for (const char* id : {"-1", "86", "92", "1.5", "3.0", "2147483648", "4294967299", "1e2",
+  for (const char* id : {"-1", "86", "92", "1.5", "2147483648", "4294967299", "1e2",
                          "18446744073709551615", "-9223372036854775808", "null", "\"3\""}) {
     const std::string list = std::string("[3, ") + id + "]";
     for (const Route& route :

@@ -46,9 +46,8 @@ TEST(Access, EveryRouteWantsTheKeyOnceThereIsOne) {
   server::ApiOptions api;
   api.keys = {"a-key-of-some-length", "another-long-key-here"};
   TestServer server({}, api);
-  for (const char* path :
-       {"/health", "/ready", "/metrics", "/openapi.json", "/v1/models", "/models",
-        "/user/balance", "/nothing", "/v1/../health", "/%2e%2e"}) {
+  for (const char* path : {"/health", "/ready", "/metrics", "/openapi.json", "/v1/models",
+                           "/models", "/user/balance", "/nothing", "/v1/../health", "/%2e%2e"}) {
     EXPECT_EQ(server.ask(get(path)).status, 401) << path;
     EXPECT_EQ(server.ask(get(path, "Authorization: Bearer a-key-of-some-lengtH\r\n")).status, 401);
     EXPECT_EQ(server.ask(get(path, "Authorization: Basic a-key-of-some-length\r\n")).status, 401);
