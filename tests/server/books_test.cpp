@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -162,6 +163,9 @@ TEST_F(BooksTest, NothingRecordedIsLostToKill9) {
       }
     }
     ::close(pipe_of[1]);
+    // However long it takes to begin, it is killed while it writes.
+    pollfd begun{pipe_of[0], POLLIN, 0};
+    ASSERT_EQ(::poll(&begun, 1, 10'000), 1);
     ::usleep(static_cast<useconds_t>(500 + random() % 4000));
     ::kill(child, SIGKILL);
     int status = 0;
@@ -180,6 +184,35 @@ TEST_F(BooksTest, NothingRecordedIsLostToKill9) {
     EXPECT_EQ(books.find(secret)->spent_nano, found) << "usage and spending agree";
   }
   EXPECT_GT(acknowledged, 200);
+}
+
+/// In a process of its own, which has the limit to itself.
+TEST_F(BooksTest, ADiskThatIsFullIsSaidAndUsedAgainOnceThereIsRoom) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    Books books(file);
+    const auto records = [&] {
+      try {
+        books.record(0, {"m", 0, 1, 1, 0, 1}, 1000);
+        return true;
+      } catch (const Error& error) {
+        return error.code() != ErrorCode::Io;
+      }
+    };
+    rlimit room{};
+    ::getrlimit(RLIMIT_FSIZE, &room);
+    const rlim_t most = std::exchange(room.rlim_cur, 0);  // no file may grow
+    bool good = records() && ::setrlimit(RLIMIT_FSIZE, &room) == 0 && !records() && !records();
+    room.rlim_cur = most;
+    good = good && ::setrlimit(RLIMIT_FSIZE, &room) == 0 && records();
+    ::_exit(good && books.usage(0)[0].requests == 2 ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(Books(file).usage(0)[0].requests, 2);
 }
 
 TEST(Prices, AreReadAndAppliedExactly) {

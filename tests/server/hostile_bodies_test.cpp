@@ -75,7 +75,8 @@ TEST_P(Numbers, ThatAreNoneOrTooLargeOrNegativeAreRefused) {
                             "\"7\"", "true", "[]", "{}", "[1]"}) {
     const Reply reply = talk.say(route.path, with(route, pointer, value));
     EXPECT_TRUE(reply.status == 400 || reply.status == 422) << value << reply.body;
-    if (name != "0" && name != "5") {
+    const bool named = name != "0" && name != "5";  // members of a list or a map
+    if (named) {
       EXPECT_THAT(reply.body, HasSubstr(name)) << value;
     }
   }
