@@ -53,7 +53,8 @@ asan: setup ## run the tests under AddressSanitizer and UndefinedBehaviorSanitiz
 	@cmake --build build/asan
 	@UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/asan --output-on-failure -j2
 
-# clang's, and only what has threads of its own or is called by several.
+# Only what has threads of its own or is called by several. Suppressions want names, thus a symbolizer.
+tsan: export TSAN_OPTIONS := suppressions=scripts/tsan_suppressions external_symbolizer_path=/usr/bin/llvm-symbolizer-19
 tsan: setup ## run the tests of threads, engine and server under ThreadSanitizer
 	@cmake --preset tsan >/dev/null
 	@cmake --build build/tsan --target test_base test_engine test_server
