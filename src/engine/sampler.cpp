@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/error.h"
+#include "base/fast_exp.h"
 #include "engine/philox.h"
 
 namespace fathom {
@@ -21,6 +23,63 @@ constexpr auto kBetter = [](const auto& a, const auto& b) {
 void check_range(const char* name, double x, double low, double high) {
   require(low <= x && x <= high, ErrorCode::InvalidArgument, "{} must be between {} and {}, not {}",
           name, low, high, x);
+}
+
+// Four floats at a time, in any compiler's own words.
+using Floats = float __attribute__((vector_size(16)));
+using Flags = std::int32_t __attribute__((vector_size(16)));
+constexpr std::size_t kStep = 4 * 4;  // values in four of them
+
+Floats load(const float* from) {
+  Floats values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+
+/// The largest value's place, the first of equals; id -1 if all are -infinity. Throws for what is
+/// no number, or +infinity.
+template <typename Candidate>
+Candidate best_of(std::span<const float> logits) {
+  Candidate best{-kInfinity, -1};
+  const auto look = [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      // NaN fails every comparison, so it must be looked for by name.
+      if (!(logits[i] < kInfinity)) {
+        fail(ErrorCode::Corrupt,
+             "the model's logit of token {} is {}; its weights are probably damaged", i, logits[i]);
+      }
+      if (logits[i] > best.logit) best = {logits[i], static_cast<std::int32_t>(i)};
+    }
+  };
+  // Steps in which nothing is better, as most are, are passed over.
+  std::size_t begin = 0;
+  for (; begin + kStep <= logits.size(); begin += kStep) {
+    const Floats top{best.logit, best.logit, best.logit, best.logit};
+    const Floats end{kInfinity, kInfinity, kInfinity, kInfinity};
+    Flags worth{};
+    for (std::size_t i = 0; i < kStep; i += 4) {
+      const Floats values = load(logits.data() + begin + i);
+      worth |= (values > top) | ~(values < end);
+    }
+    if ((worth[0] | worth[1] | worth[2] | worth[3]) != 0) look(begin, begin + kStep);
+  }
+  look(begin, logits.size());
+  return best;
+}
+
+/// Sums of 16 or so are added up in float, those in double.
+double sum_of(std::span<const float> values) {
+  Floats sums[4] = {};
+  std::size_t i = 0;
+  for (; i + kStep <= values.size(); i += kStep) {
+    for (std::size_t j = 0; j < 4; ++j) sums[j] += load(values.data() + i + 4 * j);
+  }
+  double sum = 0;
+  for (; i < values.size(); ++i) sum += values[i];
+  for (const Floats& four : sums) {
+    for (std::size_t j = 0; j < 4; ++j) sum += four[j];
+  }
+  return sum;
 }
 
 }  // namespace
@@ -62,15 +121,7 @@ SampledToken Sampler::sample(std::span<const float> logits, const grammar::Token
     token.id = TokenId{best.id};
   } else {
     const double total = filter(best);
-    // The inverse of the cumulative distribution. Rounding may leave the last sum just under the
-    // target: then it is the last token that can be drawn.
-    const double target = uniform(params_.seed, drawn_) * total;
-    double sum = 0;
-    for (const Weighted& each : kept_) {
-      token.id = TokenId{each.id};
-      sum += each.weight;
-      if (sum > target) break;
-    }
+    token.id = draw(uniform(params_.seed, drawn_) * total);
   }
   ++drawn_;
   if (params_.repetition_penalty != 1 || params_.frequency_penalty != 0 ||
@@ -86,8 +137,10 @@ std::vector<TokenProbability> Sampler::distribution(std::span<const float> logit
   if (params_.temperature == 0) return {{TokenId{best.id}, 1}};
   const double total = filter(best);
   std::vector<TokenProbability> result;
-  for (const Weighted& each : kept_) {
-    result.push_back({TokenId{each.id}, static_cast<float>(each.weight / total)});
+  for (std::size_t i = 0; i < weights_.size(); ++i) {
+    if (weights_[i] == 0) continue;
+    result.push_back({TokenId{static_cast<std::int32_t>(i)},
+                      static_cast<float>(static_cast<double>(weights_[i]) / total)});
   }
   return result;
 }
@@ -113,16 +166,7 @@ Sampler::Candidate Sampler::adjust(std::span<const float> logits,
     }
   }
 
-  Candidate best{-kInfinity, -1};
-  for (std::size_t i = 0; i < adjusted_.size(); ++i) {
-    const float logit = adjusted_[i];
-    // NaN fails every comparison, so it must be looked for by name.
-    if (!(logit < kInfinity)) {
-      fail(ErrorCode::Corrupt,
-           "the model's logit of token {} is {}; its weights are probably damaged", i, logit);
-    }
-    if (logit > best.logit) best = {logit, static_cast<std::int32_t>(i)};
-  }
+  const auto best = best_of<Candidate>(adjusted_);
   require(best.id >= 0, ErrorCode::InvalidArgument,
           "no token is left to choose: every one has a logit of -infinity");
   return best;
@@ -141,41 +185,74 @@ void Sampler::apply_penalties() {
   }
 }
 
-float Sampler::weight(float logit, Candidate best) const {
-  return std::exp((logit - best.logit) / params_.temperature);
-}
-
 double Sampler::filter(Candidate best) {
-  // Both filters keep a prefix of the rank order, so each is a place to cut it: the last one kept.
-  Candidate last{-kInfinity, std::numeric_limits<std::int32_t>::max()};
+  const auto weigh = [&](float logit) {
+    return exp_of_nonpositive((logit - best.logit) / params_.temperature);
+  };
+  weights_.resize(adjusted_.size());
   const auto k = static_cast<std::size_t>(params_.top_k);
   const bool limited = k > 0 && k < vocab_size_;
-  if (limited || params_.top_p < 1) {
+  if (limited) {
+    gather_best(adjusted_, k);
+    for (const Candidate& each : candidates_) weights_[index(each)] = weigh(each.logit);
+  } else {
+    for (std::size_t i = 0; i < adjusted_.size(); ++i) weights_[i] = weigh(adjusted_[i]);
+  }
+  if (params_.top_p < 1) {
     double mass = 0;
     if (limited) {
-      gather_best(adjusted_, k);
-      for (const Candidate& each : candidates_) mass += weight(each.logit, best);
+      for (const Candidate& each : candidates_) mass += weights_[index(each)];
       mass *= params_.top_p;
     } else {
       mass = gather_nucleus(best);
     }
-    if (params_.top_p < 1) cut_to_mass(best, mass);
-    last = *std::max_element(candidates_.begin(), candidates_.end(), kBetter);
+    cut_to_mass(mass);
   }
-  // Compared as weights, as it is defined; the best one's is 1, so it always stays.
+  // min-p is compared as weights, as it is defined; the best one's is 1, so it always stays.
   const float least = params_.min_p;
+  if (limited || params_.top_p < 1) {
+    std::ranges::fill(weights_, 0.0F);
+    for (const Candidate& each : candidates_) {
+      const float weight = weigh(each.logit);
+      if (weight >= least) weights_[index(each)] = weight;
+    }
+  } else if (least > 0) {
+    for (float& weight : weights_) weight = weight >= least ? weight : 0.0F;
+  }
+  return sum_weights();
+}
 
-  kept_.clear();
+double Sampler::sum_weights() {
+  block_sums_.clear();
   double total = 0;
-  for (std::size_t i = 0; i < adjusted_.size(); ++i) {
-    const Candidate each{adjusted_[i], static_cast<std::int32_t>(i)};
-    if (kBetter(last, each)) continue;
-    const float w = weight(each.logit, best);
-    if (w < least || w == 0) continue;
-    kept_.push_back({each.id, w});
-    total += w;
+  for (std::size_t begin = 0; begin < weights_.size(); begin += kBlock) {
+    const std::size_t size = std::min(kBlock, weights_.size() - begin);
+    block_sums_.push_back(sum_of(std::span(weights_).subspan(begin, size)));
+    total += block_sums_.back();
   }
   return total;
+}
+
+/// The inverse of the cumulative distribution: the block first, then the token in it. Rounding may
+/// leave the last sum just under the target; then it is one of the last block.
+TokenId Sampler::draw(double target) const {
+  std::size_t block = 0;
+  double sum = 0;
+  for (std::size_t i = 0; i < block_sums_.size(); ++i) {
+    if (block_sums_[i] == 0) continue;
+    block = i;
+    if (sum + block_sums_[i] > target) break;
+    sum += block_sums_[i];
+  }
+  std::size_t drawn = 0;
+  const std::size_t end = std::min((block + 1) * kBlock, weights_.size());
+  for (std::size_t i = block * kBlock; i < end; ++i) {
+    if (weights_[i] == 0) continue;
+    drawn = i;
+    sum += weights_[i];
+    if (sum > target) break;
+  }
+  return TokenId{static_cast<std::int32_t>(drawn)};
 }
 
 void Sampler::gather_best(std::span<const float> logits, std::size_t k) {
@@ -201,9 +278,7 @@ void Sampler::gather_best(std::span<const float> logits, std::size_t k) {
 }
 
 double Sampler::gather_nucleus(Candidate best) {
-  double total = 0;
-  for (const float logit : adjusted_) total += weight(logit, best);
-  const double mass = total * params_.top_p;
+  const double mass = sum_weights() * params_.top_p;
   // The nucleus is mostly a few tokens near the best: look there first, further out if it is not.
   for (const float depth : {8.0F, 16.0F, kInfinity}) {
     candidates_.clear();
@@ -212,14 +287,14 @@ double Sampler::gather_nucleus(Candidate best) {
     for (std::size_t i = 0; i < adjusted_.size(); ++i) {
       if (adjusted_[i] < floor || adjusted_[i] == -kInfinity) continue;
       candidates_.push_back({adjusted_[i], static_cast<std::int32_t>(i)});
-      found += weight(adjusted_[i], best);
+      found += weights_[i];
     }
     if (found >= mass) break;
   }
   return mass;
 }
 
-void Sampler::cut_to_mass(Candidate best, double mass) {
+void Sampler::cut_to_mass(double mass) {
   // A selection by weight instead of by count: split the range in half by rank, and go on in the
   // half where the mass is reached. Linear, as the ranges halve.
   auto low = candidates_.begin();
@@ -228,7 +303,7 @@ void Sampler::cut_to_mass(Candidate best, double mass) {
     const auto middle = low + (high - low) / 2;
     std::nth_element(low, middle, high, kBetter);
     double left = 0;
-    for (auto it = low; it != middle; ++it) left += weight(it->logit, best);
+    for (auto it = low; it != middle; ++it) left += weights_[index(*it)];
     if (left >= mass) {
       high = middle;
     } else {

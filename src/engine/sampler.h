@@ -90,10 +90,6 @@ class Sampler {
     float logit;
     std::int32_t id;
   };
-  struct Weighted {
-    std::int32_t id;
-    float weight;  // relative to the best token's
-  };
   struct Seen {
     bool in_prompt = false;
     std::int32_t in_answer = 0;
@@ -101,25 +97,32 @@ class Sampler {
 
   /// Steps 0 to 3, into adjusted_; returns the best token.
   Candidate adjust(std::span<const float> logits, const grammar::TokenMask* allowed);
-  /// Steps 4 to 7, into kept_; returns the sum of their weights.
+  /// Steps 4 to 7, into weights_: 0 for tokens that have no chance. Returns the sum of all, and
+  /// leaves the sums of each kBlock of them in block_sums_.
   double filter(Candidate best);
+  /// The token at `target` of the weights' running sum.
+  TokenId draw(double target) const;
   void apply_penalties();
   /// candidates_ := the k best of `logits`, unordered.
   void gather_best(std::span<const float> logits, std::size_t k);
   /// candidates_ := enough of the best to hold top_p of all probability; returns that much.
   double gather_nucleus(Candidate best);
   /// Leaves in candidates_ the fewest best ones whose weights reach `mass`.
-  void cut_to_mass(Candidate best, double mass);
-  float weight(float logit, Candidate best) const;
+  void cut_to_mass(double mass);
+  static std::size_t index(const Candidate& token) { return static_cast<std::size_t>(token.id); }
+  /// Sums of each block of weights_, into block_sums_; returns their sum.
+  double sum_weights();
   void report_logprobs(std::span<const float> logits, SampledToken& token);
 
   SamplingParams params_;
   std::size_t vocab_size_;
   std::uint64_t drawn_ = 0;
   std::unordered_map<std::int32_t, Seen> seen_;
+  static constexpr std::size_t kBlock = 256;
   std::vector<float> adjusted_;  // [vocab_size]
+  std::vector<float> weights_;   // [vocab_size], relative to the best token's
+  std::vector<double> block_sums_;
   std::vector<Candidate> candidates_;
-  std::vector<Weighted> kept_;
 };
 
 }  // namespace fathom
