@@ -67,6 +67,7 @@ Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vo
       sink(std::move(to)),
       sampler(request.sampling, vocab_size),
       answer(request, tokenizer),
+      grammar(request),
       tokens(request.prompt),
       submitted(Clock::now()) {
   sampler.add_prompt(tokens);
@@ -404,7 +405,7 @@ void Scheduler::take_token(Job& job, std::span<const float> logits) {
   const bool circles = job.request.stop_repetition && job.repetition.push(token.id);
   emit(job, job.answer.push(token.id), std::move(token));
   if (job.answer.stopped()) return finish(job, FinishReason::Stop);
-  if (job.constrained >= 0 && job.request.constraint->masks->automaton().ends(job.constrained)) {
+  if (job.grammar.ended()) {
     emit(job, job.answer.finish(), {});
     return finish(job, FinishReason::Stop);
   }
@@ -426,11 +427,10 @@ SampledToken Scheduler::next_token(Job& job, std::span<const float> logits) {
     job.forced.assign(job.thought_end.begin(), job.thought_end.end());
   }
   if (job.forced.empty()) {
-    const grammar::TokenMask* allowed = allowed_tokens(job);
-    SampledToken token = job.sampler.sample(logits, allowed);
-    if (request.constraint && job.answer.channel() == Channel::Answer) {
-      follow_grammar(job, token.id);
-    }
+    const bool thinks = job.answer.channel() == Channel::Reasoning;
+    SampledToken token =
+        job.sampler.sample(logits, thinks ? nullptr : job.grammar.allowed(vocab_size_, mask_));
+    if (!thinks) job.grammar.follow(token.id, tokenizer_.piece(token.id));
     return token;
   }
   SampledToken token;
@@ -438,68 +438,6 @@ SampledToken Scheduler::next_token(Job& job, std::span<const float> logits) {
   job.forced.pop_front();
   job.sampler.add_prompt({&token.id, 1});  // nobody chose it
   return token;
-}
-
-void Scheduler::follow_grammar(Job& job, TokenId token) {
-  const auto& stops = job.request.stop_tokens;
-  if (std::ranges::find(stops, token) != stops.end() || job.constrained == Job::kFree) return;
-  const Constraint& constraint = *job.request.constraint;
-  if (job.constrained != Job::kNotBegun) {
-    job.constrained = constraint.masks->accept(job.constrained, token);
-    return;
-  }
-  const std::string& trigger = constraint.trigger;
-  job.watched += tokenizer_.piece(token);
-  const std::size_t found = job.watched.find(trigger);
-  const std::size_t words = job.watched.find_first_not_of(" \t\r\n");
-  if (found == std::string::npos || (constraint.trigger_at_start && found != words)) {
-    const bool never =
-        constraint.trigger_at_start && words != std::string::npos &&
-        !std::string_view(trigger).starts_with(std::string_view(job.watched).substr(words));
-    if (never) job.constrained = Job::kFree;
-    if (!constraint.trigger_at_start && job.watched.size() > 2 * trigger.size() + 256) {
-      job.watched.erase(0, job.watched.size() - trigger.size());
-    }
-    return;
-  }
-  // The token may have gone on past the trigger.
-  grammar::Automaton& automaton = constraint.masks->automaton();
-  job.constrained = automaton.start();
-  for (const char c : job.watched.substr(found + trigger.size())) {
-    if (job.constrained == grammar::Automaton::kDead) break;
-    job.constrained = automaton.next(job.constrained, static_cast<std::uint8_t>(c));
-  }
-  // It writes something of its own: the reader sees it as it is.
-  if (job.constrained == grammar::Automaton::kDead) job.constrained = Job::kFree;
-}
-
-const grammar::TokenMask* Scheduler::allowed_tokens(Job& job) {
-  if (!job.request.constraint || job.answer.channel() == Channel::Reasoning) return nullptr;
-  if (job.constrained == Job::kFree) return nullptr;
-  grammar::TokenMasks& masks = *job.request.constraint->masks;
-  grammar::Automaton& automaton = masks.automaton();
-  if (job.constrained == Job::kNotBegun) {
-    if (!job.request.constraint->trigger.empty()) return nullptr;
-    job.constrained = automaton.start();
-    for (const char c : job.request.constraint->begun) {
-      if (job.constrained == grammar::Automaton::kDead) break;
-      job.constrained = automaton.next(job.constrained, static_cast<std::uint8_t>(c));
-    }
-    require(job.constrained != grammar::Automaton::kDead, ErrorCode::InvalidArgument,
-            "what the answer is to begin with is no text of its grammar");
-  }
-  mask_ = masks.mask(job.constrained);
-  mask_.resize((vocab_size_ + 63) / 64);
-  if (automaton.accepts(job.constrained)) {
-    for (const TokenId id : job.request.stop_tokens) {
-      const auto i = static_cast<std::size_t>(value(id));
-      mask_[i / 64] |= std::uint64_t{1} << (i % 64);
-    }
-  }
-  require(std::ranges::any_of(mask_, [](std::uint64_t word) { return word != 0; }),
-          ErrorCode::InvalidArgument,
-          "no token of the vocabulary goes on with the text that the grammar began");
-  return &mask_;
 }
 
 void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token) {

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "engine/answer.h"
+#include "engine/answer_grammar.h"
 #include "engine/context_store.h"
 #include "engine/fair_share.h"
 #include "engine/repetition.h"
@@ -65,16 +66,13 @@ struct Job {
 
   Sampler sampler;
   Answer answer;
+  AnswerGrammar grammar;
   RepetitionGuard repetition;
-  std::vector<TokenId> tokens;                        // prompt, then answer
-  std::vector<TokenId> thought_end;                   // what closes a thought that is too long
-  std::deque<TokenId> forced;                         // to come next, whatever the model says
-  grammar::Automaton::State constrained = kNotBegun;  // where the answer's grammar is
-  static constexpr grammar::Automaton::State kNotBegun = -3;
-  static constexpr grammar::Automaton::State kFree = -4;  // for good
-  std::string watched;          // the answer's last text, in which the grammar's trigger may be
-  bool thought_closed = false;  // thought_end has been forced: once is enough
-  std::size_t fed = 0;          // how many of them the cache holds
+  std::vector<TokenId> tokens;          // prompt, then answer
+  std::vector<TokenId> thought_end;     // what closes a thought that is too long
+  std::deque<TokenId> forced;           // to come next, whatever the model says
+  bool thought_closed = false;          // thought_end has been forced: once is enough
+  std::size_t fed = 0;                  // how many of them the cache holds
   std::optional<SequenceId> sequence;   // while active
   bool started = false;                 // has been active before
   std::optional<PageNames> page_names;  // made when they are first asked for
@@ -150,11 +148,6 @@ class Scheduler {
   void take_token(Job& job, std::span<const float> logits);
   /// The model's choice, or what a thought that is too long ends with. Throws as Sampler::sample().
   SampledToken next_token(Job& job, std::span<const float> logits);
-  /// After a token of the answer: where its grammar now is.
-  void follow_grammar(Job& job, TokenId token);
-  /// The tokens that the answer's grammar allows now; null if anything goes. Throws
-  /// Error(InvalidArgument) if nothing can go on.
-  const grammar::TokenMask* allowed_tokens(Job& job);
   void emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token);
   /// Makes room in the cache by one step; false if nothing is left to give up.
   bool make_room();
@@ -177,7 +170,7 @@ class Scheduler {
   FairShare shares_;                          // of all accounts with requests
   std::deque<Idle> idle_;                     // least recently used first
   std::size_t preemptions_ = 0;
-  grammar::TokenMask mask_;  // room for allowed_tokens()
+  grammar::TokenMask mask_;  // room for AnswerGrammar::allowed()
 };
 
 }  // namespace fathom
