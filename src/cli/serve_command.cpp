@@ -193,14 +193,14 @@ void add_serve_command(CLI::App& app, Context& context) {
                    "The most that loaded models may take together (16GiB): the least recently used "
                    "go first. What the machine has, if not given")
       ->type_name("SIZE")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::AsSizeValue(false).description(""))
       ->group(group);
   command
       ->add_option("--unload-after", options->unload_minutes,
                    "Unload models that nobody has asked for so long; 0: they stay until another "
                    "needs their room")
       ->type_name("MINUTES")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(CLI::Range(0.0, 1e6).description(""))
       ->group(group);
   command->add_option("--host", options->listener.address, "The address to listen on")
       ->type_name("ADDRESS")
@@ -214,7 +214,7 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->add_option("--parallel", options->models.parallel,
                    "Requests at once that each find room for a whole context")
       ->type_name("N")
-      ->check(CLI::Range(1, 256))
+      ->check(CLI::Range(1, 256).description(""))
       ->capture_default_str()
       ->group(group);
   command->add_option("--keys", options->key_file, "A file with a key a line; one is then needed")
@@ -225,7 +225,7 @@ void add_serve_command(CLI::App& app, Context& context) {
                    "Keep what conversations left in the context cache on disk, in so much of it "
                    "(8GiB): they go on quickly after a restart. It holds what was said")
       ->type_name("SIZE")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::AsSizeValue(false).description(""))
       ->group(group);
   add_books_option(*command, options->books_file)->group(group);
   command

@@ -15,16 +15,26 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
+
 namespace fathom::server {
 namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int kUnsupported = 77;
+
 /// Walls do not come down again, so that each test needs a process of its own. `inside` returns the
 /// line of the first thing that is not as it should be, 0 if all is.
 int in_a_process(const std::function<int()>& inside) {
   const pid_t child = ::fork();
-  if (child == 0) ::_exit(inside());
+  if (child == 0) {
+    try {
+      ::_exit(inside());
+    } catch (const Error& error) {
+      ::_exit(error.code() == ErrorCode::Unsupported ? kUnsupported : 78);
+    }
+  }
   int status = 0;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
@@ -83,49 +93,51 @@ TEST_F(Sandbox, OnlyTheNamedFilesCanBeOpened) {
 }
 
 TEST_F(Sandbox, TheDoorClosesForThreadsThatWereThereBefore) {
-  EXPECT_EQ(in_a_process([&] {
-              std::atomic<bool> closed = false;
-              std::atomic<int> result = -1;
-              std::thread other([&] {
-                while (!closed) std::this_thread::yield();
-                result = error_of(::socket(AF_INET, SOCK_STREAM, 0));
-              });
-              close_door();
-              closed = true;
-              other.join();
-              EXPECT_HERE(result == EPERM);
-              return 0;
-            }),
-            0);
+  const int result = in_a_process([&] {
+    std::atomic<bool> closed = false;
+    std::atomic<int> tried = -1;
+    std::thread other([&] {
+      while (!closed) std::this_thread::yield();
+      tried = error_of(::socket(AF_INET, SOCK_STREAM, 0));
+    });
+    close_door();
+    closed = true;
+    other.join();
+    EXPECT_HERE(tried == EPERM);
+    return 0;
+  });
+  if (result == kUnsupported) GTEST_SKIP() << "no filter of system calls is taken here";
+  EXPECT_EQ(result, 0);
 }
 
 TEST_F(Sandbox, BehindTheDoorOneComputesAndAnswersButNothingElse) {
-  EXPECT_EQ(in_a_process([&] {
-              int pair[2];
-              EXPECT_HERE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-              close_door();
-              EXPECT_HERE(error_of(::socket(AF_INET, SOCK_DGRAM, 0)) == EPERM);
-              EXPECT_HERE(error_of(::connect(pair[0], nullptr, 0)) == EPERM);
-              EXPECT_HERE(error_of(::listen(pair[0], 1)) == EPERM);
-              EXPECT_HERE(error_of(::fork()) == EPERM);
-              char* const none[] = {nullptr};
-              EXPECT_HERE(error_of(::execve("/bin/true", none, none)) == EPERM);
-              EXPECT_HERE(error_of(::kill(::getppid(), 0)) == EPERM);
-              EXPECT_HERE(::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-                                 -1, 0) == MAP_FAILED);
-              // What was open stays open; memory, threads and files go on.
-              EXPECT_HERE(::send(pair[0], "x", 1, 0) == 1);
-              char byte;
-              EXPECT_HERE(::recv(pair[1], &byte, 1, 0) == 1);
-              EXPECT_HERE(open("read/file") == 0);
-              std::atomic<bool> ran = false;
-              std::thread([&] { ran = true; }).join();
-              EXPECT_HERE(ran);
-              const std::vector<char> large(std::size_t{64} << 20);
-              EXPECT_HERE(large.back() == 0);
-              return 0;
-            }),
-            0);
+  const int result = in_a_process([&] {
+    int pair[2];
+    EXPECT_HERE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    close_door();
+    EXPECT_HERE(error_of(::socket(AF_INET, SOCK_DGRAM, 0)) == EPERM);
+    EXPECT_HERE(error_of(::connect(pair[0], nullptr, 0)) == EPERM);
+    EXPECT_HERE(error_of(::listen(pair[0], 1)) == EPERM);
+    EXPECT_HERE(error_of(::fork()) == EPERM);
+    char* const none[] = {nullptr};
+    EXPECT_HERE(error_of(::execve("/bin/true", none, none)) == EPERM);
+    EXPECT_HERE(error_of(::kill(::getppid(), 0)) == EPERM);
+    EXPECT_HERE(::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+                MAP_FAILED);
+    // What was open stays open; memory, threads and files go on.
+    EXPECT_HERE(::send(pair[0], "x", 1, 0) == 1);
+    char byte;
+    EXPECT_HERE(::recv(pair[1], &byte, 1, 0) == 1);
+    EXPECT_HERE(open("read/file") == 0);
+    std::atomic<bool> ran = false;
+    std::thread([&] { ran = true; }).join();
+    EXPECT_HERE(ran);
+    const std::vector<char> large(std::size_t{64} << 20);
+    EXPECT_HERE(large.back() == 0);
+    return 0;
+  });
+  if (result == kUnsupported) GTEST_SKIP() << "no filter of system calls is taken here";
+  EXPECT_EQ(result, 0);
 }
 
 }  // namespace
