@@ -322,19 +322,20 @@ bool ContextStore::load(const PageName& name, std::span<const TokenId> tokens,
 }
 
 void ContextStore::save(const PageName& name, std::span<const TokenId> tokens,
-                        std::span<const std::byte> page, bool wait) {
+                        std::vector<std::byte> page, bool wait) {
+  const std::size_t bytes = page.size();
   std::unique_lock lock(impl_->mutex);
   if (impl_->kept.contains(name) || impl_->waiting_page(name) != nullptr) return;
   const auto fits = [&] {
-    return impl_->queue.empty() || impl_->queued_bytes + page.size() <= impl_->options.queue_bytes;
+    return impl_->queue.empty() || impl_->queued_bytes + bytes <= impl_->options.queue_bytes;
   };
   if (wait) impl_->changed.wait(lock, fits);
   if (!fits()) {
     ++impl_->stats.left_out;
     return;
   }
-  impl_->queue.push_back({name, {tokens.begin(), tokens.end()}, {page.begin(), page.end()}});
-  impl_->queued_bytes += page.size();
+  impl_->queue.push_back({name, {tokens.begin(), tokens.end()}, std::move(page)});
+  impl_->queued_bytes += bytes;
   impl_->changed.notify_all();
 }
 

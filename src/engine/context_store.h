@@ -73,7 +73,7 @@ class ContextStore {
   /// or not as it must be.
   bool load(const PageName& name, std::span<const TokenId> tokens, std::span<std::byte> page);
   /// Hands the page over to be written, if it is not there yet. `wait`: rather than be left out.
-  void save(const PageName& name, std::span<const TokenId> tokens, std::span<const std::byte> page,
+  void save(const PageName& name, std::span<const TokenId> tokens, std::vector<std::byte> page,
             bool wait = false);
   /// Waits until nothing waits to be written.
   void flush();

@@ -250,27 +250,29 @@ void Scheduler::load_pages(Job& job) {
   }
 }
 
-void Scheduler::save_pages(SequenceId sequence, std::span<const TokenId> tokens, PageNames& names,
-                           bool wait) {
+void Scheduler::save_pages(SequenceId sequence, std::span<const TokenId> tokens,
+                           std::uint64_t scope, bool wait) {
+  if (!options_.context_store) return;
   ContextStore& store = *options_.context_store;
-  std::vector<std::byte> bytes(cache_.page_bytes());
-  std::size_t page = 0;
-  for (const PageName& name : names.of(tokens)) {
-    if (!store.has(name)) {
-      cache_.read_page(sequence, page, bytes);
-      store.save(name, tokens.subspan(page * KvCache::kPageTokens, KvCache::kPageTokens), bytes,
-                 wait);
+  try {
+    PageNames names(options_.context_fingerprint, scope);
+    std::size_t page = 0;
+    for (const PageName& name : names.of(tokens)) {
+      const std::size_t begin = page * KvCache::kPageTokens;
+      if (!store.has(name)) {
+        std::vector<std::byte> bytes(cache_.page_bytes());
+        cache_.read_page(sequence, page, bytes);
+        store.save(name, tokens.subspan(begin, KvCache::kPageTokens), std::move(bytes), wait);
+      }
+      ++page;
     }
-    ++page;
+  } catch (const std::bad_alloc&) {
+    // Then it is read again one day: what makes room must not fail for want of some.
   }
 }
 
 void Scheduler::save_idle() {
-  if (!options_.context_store) return;
-  for (const Idle& idle : idle_) {
-    PageNames names(options_.context_fingerprint, idle.scope);
-    save_pages(idle.sequence, idle.tokens, names, /*wait=*/true);
-  }
+  for (const Idle& idle : idle_) save_pages(idle.sequence, idle.tokens, idle.scope, /*wait=*/true);
 }
 
 std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
@@ -340,10 +342,8 @@ bool Scheduler::make_room() {
     finish(*youngest, FinishReason::Length);
     return true;
   }
-  if (options_.context_store) {
-    save_pages(*youngest->sequence, std::span(youngest->tokens).first(youngest->fed),
-               names_of(*youngest), /*wait=*/false);
-  }
+  save_pages(*youngest->sequence, std::span(youngest->tokens).first(youngest->fed),
+             youngest->request.cache_scope, /*wait=*/false);
   retire(*youngest, /*keep_sequence=*/false);
   youngest->fed = 0;
   waiting_.push_front(youngest);
@@ -355,10 +355,7 @@ bool Scheduler::evict_idle(std::optional<SequenceId> except) {
   const auto oldest = std::find_if(idle_.begin(), idle_.end(),
                                    [&](const Idle& each) { return each.sequence != except; });
   if (oldest == idle_.end()) return false;
-  if (options_.context_store) {
-    PageNames names(options_.context_fingerprint, oldest->scope);
-    save_pages(oldest->sequence, oldest->tokens, names, /*wait=*/false);
-  }
+  save_pages(oldest->sequence, oldest->tokens, oldest->scope, /*wait=*/false);
   cache_.remove(oldest->sequence);
   idle_.erase(oldest);
   return true;

@@ -139,8 +139,8 @@ class Scheduler {
   PageNames& names_of(Job& job) const;
   /// Goes on with pages from the context store, after those that the job's sequence begins with.
   void load_pages(Job& job);
-  /// Hands full pages that are about to be forgotten to the context store.
-  void save_pages(SequenceId sequence, std::span<const TokenId> tokens, PageNames& names,
+  /// Hands full pages that are about to be forgotten to the context store, if there is one.
+  void save_pages(SequenceId sequence, std::span<const TokenId> tokens, std::uint64_t scope,
                   bool wait);
   std::vector<Share> plan(Batch& batch) const;
   /// Runs the batch, making room as needed; false if there is nothing left to run.
