@@ -195,7 +195,7 @@ struct ContextStore::Impl {
     stats.bytes += bytes;
     stats.pages = kept.size();
   }
-  void forget(const PageName& name) {
+  void forget(PageName name) {  // a copy: a reference into the list would go with it
     const auto found = kept.find(name);
     if (found == kept.end()) return;
     stats.bytes -= found->second.bytes;
