@@ -97,7 +97,9 @@ void put_up_file_wall(const Options& options, const Context& context) {
   access.read.push_back(open_store(context).root());
   for (const auto& model : models) add_model_files(access, model);
   if (options.api.books) {
-    access.write.push_back(std::filesystem::absolute(books_path(options.books_file)).parent_path());
+    // The files alone, which SQLite has made and keeps open: their folder may be anything.
+    const std::string file = std::filesystem::absolute(books_path(options.books_file)).string();
+    for (const char* part : {"", "-wal", "-shm"}) access.write.emplace_back(file + part);
   }
   if (options.disk_cache > 0) {
     // What is not there cannot be allowed.

@@ -263,7 +263,8 @@ struct Listener::Impl {
               },
               asio::use_awaitable);
         } else {
-          failed = ApiError(503, "other models are wanted just as much; try again").response();
+          failed = ApiError(503, "other models are wanted just as much; try again")
+                       .response(form_of(request));
         }
         if (failed) {
           answer = std::move(*failed);

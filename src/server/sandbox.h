@@ -16,7 +16,8 @@ namespace fathom::server {
 
 struct FileAccess {
   std::vector<std::filesystem::path> read;   // files, or folders with all that is in them
-  std::vector<std::filesystem::path> write;  // folders in which files may be made and changed too
+  /// Files that may be changed too, and folders in which files may be made and changed.
+  std::vector<std::filesystem::path> write;
 };
 
 /// Whether this kernel has Landlock (5.13 and later, unless it was switched off).
