@@ -15,7 +15,7 @@
 namespace fathom::server {
 
 struct FileAccess {
-  std::vector<std::filesystem::path> read;   // files, or folders with all that is in them
+  std::vector<std::filesystem::path> read;  // files, or folders with all that is in them
   /// Files that may be changed too, and folders in which files may be made and changed.
   std::vector<std::filesystem::path> write;
 };
