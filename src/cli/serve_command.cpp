@@ -87,6 +87,7 @@ void read_files(Options& options) {
 void put_up_file_wall(const Options& options, const Context& context) {
   // Those that must be fetched first are fetched here: later nothing can be.
   const std::vector<std::filesystem::path> models = find_models(options.models, context);
+  const std::vector<std::filesystem::path> judges = find_judges(options.models, context);
   if (options.without_sandbox) return;
   if (!server::can_restrict_files()) {
     print_note(context,
@@ -95,7 +96,9 @@ void put_up_file_wall(const Options& options, const Context& context) {
   }
   server::FileAccess access;
   access.read.push_back(open_store(context).root());
-  for (const auto& model : models) add_model_files(access, model);
+  for (const auto* all : {&models, &judges}) {
+    for (const auto& model : *all) add_model_files(access, model);
+  }
   if (options.api.books) {
     // The files alone, which SQLite has made and keeps open: their folder may be anything.
     const std::string file = std::filesystem::absolute(books_path(options.books_file)).string();
@@ -149,6 +152,7 @@ void serve(Options& options, const Context& context) {
   }
   options.models.pool.unload_after =
       std::chrono::milliseconds(static_cast<std::int64_t>(options.unload_minutes * 60'000));
+  load_judges(options.models, context);
   const auto pool = make_pool(options.models, context);
   // Of several models, the first request for one loads it.
   if (options.models.models.size() == 1) pool->load({});

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <map>
 #include <utility>
 
 #include "base/content_digest.h"
 #include "base/version.h"
 #include "cli/memory.h"
 #include "cli/model_store.h"
+#include "server/api_error.h"
 
 namespace fathom {
 namespace {
@@ -50,12 +52,11 @@ std::string fingerprint_of(const LoadedModel& loaded, const std::string& kv_type
   return "fp_" + digest.hex().substr(0, 12);
 }
 
-server::ServedModel load(const ServedModelsOptions& options, const std::string& spec,
-                         const std::string& name, const Context& context) {
+server::ServedModel load_bare(const ServedModelsOptions& options, const std::string& spec,
+                              const std::string& name, const Context& context,
+                              std::shared_ptr<ContextStore> store) {
   server::ServedModel model;
   model.name = name;
-  model.price = price_of(options, name);
-  model.filter = options.filter;
   ModelArguments arguments = options.arguments;
   arguments.model = spec;
   LoadedModel loaded = load_model(arguments, context, TellMemory::Total, options.parallel);
@@ -63,7 +64,16 @@ server::ServedModel load(const ServedModelsOptions& options, const std::string& 
   model.chat = ChatFormat::load(*loaded.checkpoint, loaded.tokenizer);
   model.sampling = default_sampling(*loaded.checkpoint).params;
   model.fingerprint = fingerprint_of(loaded, arguments.kv_type);
-  model.engine = loaded.make_engine(arguments, options.parallel, options.store);
+  model.engine = loaded.make_engine(arguments, options.parallel, std::move(store));
+  return model;
+}
+
+server::ServedModel load(const ServedModelsOptions& options, const std::string& spec,
+                         const std::string& name, const Context& context) {
+  server::ServedModel model = load_bare(options, spec, name, context, options.store);
+  model.price = price_of(options, name);
+  model.filter = options.filter;
+  model.judges = options.judges;
   return model;
 }
 
@@ -102,6 +112,32 @@ std::vector<fs::path> find_models(const ServedModelsOptions& options, const Cont
   require(!paths.empty(), ErrorCode::NotFound,
           "there is no model to serve: name one, or fetch some ('fathom list --known')");
   return paths;
+}
+
+std::vector<fs::path> find_judges(const ServedModelsOptions& options, const Context& context) {
+  std::vector<fs::path> paths;
+  if (!options.filter) return paths;
+  for (const server::JudgeRule& judge : options.filter->judges()) {
+    paths.push_back(find_model(judge.model, options.arguments.pull, context));
+  }
+  return paths;
+}
+
+void load_judges(ServedModelsOptions& options, const Context& context) {
+  if (!options.filter) return;
+  std::map<std::string, std::shared_ptr<const server::ServedModel>> models;
+  for (const server::JudgeRule& judge : options.filter->judges()) {
+    auto& model = models[judge.model];
+    if (!model) {
+      model = std::make_shared<const server::ServedModel>(
+          load_bare(options, judge.model, display_name(judge.model), context, /*store=*/{}));
+    }
+    try {
+      options.judges.push_back(std::make_shared<const server::Judge>(judge, model));
+    } catch (const server::ApiError& error) {
+      fail(ErrorCode::InvalidArgument, "the judge '{}': {}", judge.rule->name, error.what());
+    }
+  }
 }
 
 std::shared_ptr<server::ModelPool> make_pool(const ServedModelsOptions& options,

@@ -11,6 +11,7 @@
 #include "cli/model_loader.h"
 #include "engine/context_store.h"
 #include "server/filter.h"
+#include "server/judge.h"
 #include "server/model_pool.h"
 #include "server/prices.h"
 
@@ -24,6 +25,7 @@ struct ServedModelsOptions {
   server::ModelPoolOptions pool;
   std::optional<server::PriceTable> prices;
   std::shared_ptr<const server::Filter> filter;
+  std::vector<std::shared_ptr<const server::Judge>> judges;  // by load_judges()
   std::shared_ptr<ContextStore> store;
 };
 
@@ -31,6 +33,14 @@ struct ServedModelsOptions {
 /// closed nothing can be fetched. Throws Error(NotFound), also if there is none at all.
 std::vector<std::filesystem::path> find_models(const ServedModelsOptions& options,
                                                const Context& context);
+
+/// Where the models of the filter's judges lie; fetched like the others.
+std::vector<std::filesystem::path> find_judges(const ServedModelsOptions& options,
+                                               const Context& context);
+
+/// Loads the judges' models, which stay for as long as there is somebody to judge, and lets every
+/// model of the pool have them. Throws Error(InvalidArgument) for one that cannot judge.
+void load_judges(ServedModelsOptions& options, const Context& context);
 
 /// Both outlive the pool. Throws Error(InvalidArgument) for a model without a price, if there are
 /// prices.

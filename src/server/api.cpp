@@ -300,22 +300,25 @@ Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
       books->record(id, charge, unix_seconds());
     };
   }
-  const auto screened = [&](auto asked) {
+  const auto made = [&](auto make, auto asked) -> std::unique_ptr<Generation> {
     if (model.filter) screen_input(model, asked, body, metrics_);
-    return asked;
+    if (model.judges.empty()) return make(model, std::move(asked), scope, observe);
+    JudgedRequest judged = judged_request(model, asked);
+    judged.scope = scope;
+    return std::make_unique<Judged>(make(model, std::move(asked), scope, observe), model.judges,
+                                    std::move(judged), metrics_);
   };
-  if (kind == Kind::Messages) {
-    return messages_completion(model, screened(read_messages_request(body, model)), scope, observe);
+  switch (kind) {
+    case Kind::Messages:
+      return made(messages_completion, read_messages_request(body, model));
+    case Kind::Responses:
+      return made(responses_completion, read_responses_request(body, model));
+    case Kind::Text:
+      return made(text_completion, read_text_request(body, model));
+    case Kind::Chat:
+      break;
   }
-  if (kind == Kind::Responses) {
-    return responses_completion(model, screened(read_responses_request(body, model)), scope,
-                                observe);
-  }
-  if (kind == Kind::Chat) {
-    return chat_completion(model, screened(read_chat_request(body, model, options_.rules)), scope,
-                           observe);
-  }
-  return text_completion(model, screened(read_text_request(body, model)), scope, observe);
+  return made(chat_completion, read_chat_request(body, model, options_.rules));
 }
 
 void Api::check_queue(const ServedModel& model, std::uint64_t account) const {

@@ -55,6 +55,7 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
     if (screens) filters_.emplace_back(model_.filter->output());
   }
   ends_.resize(requests_.size());
+  stopped_.resize(requests_.size());
 }
 
 Completion::~Completion() {
@@ -97,10 +98,10 @@ std::string Completion::take(std::size_t choice, Event event) {
   ++ended_;
   Finished& kept = ends_[choice] = *end;
   std::string rule;
-  if (!failed && !filters_.empty() && filters_[choice].caught()) {
+  if (!failed && caught(choice)) {
     kept.reason = FinishReason::Filtered;
     kept.stop_string.clear();  // it stood after the match
-    rule = filters_[choice].caught()->rule->name;
+    rule = caught(choice)->rule->name;
   }
   if (observer_.ended) observer_.ended({kept.usage, kept.reason, rule});
   if (done()) settle(usage());
@@ -109,7 +110,20 @@ std::string Completion::take(std::size_t choice, Event event) {
   return done() ? out + stream_close() : out;
 }
 
+void Completion::stop(std::size_t choice, std::shared_ptr<const FilterRule> rule, Channel channel) {
+  using Place = AnswerFilter::Place;
+  tickets_[choice].cancel();
+  if (!rule) return;
+  stopped_[choice] = {std::move(rule),
+                      channel == Channel::Reasoning ? Place::Thinking : Place::Text};
+}
+
 // ---- rules for output -----------------------------------------------------------------------
+
+const std::optional<AnswerFilter::Caught>& Completion::caught(std::size_t choice) const {
+  const bool by_own = !filters_.empty() && filters_[choice].caught();
+  return by_own ? filters_[choice].caught() : stopped_[choice];
+}
 
 bool Completion::has_tools() const {
   return asked_.form && asked_.form->kind == OutputForm::Kind::Tools;
@@ -163,10 +177,10 @@ std::vector<ToolPiece> Completion::screened(std::size_t choice, std::vector<Tool
 
 Json Completion::filtered(std::size_t choice, const std::array<const char*, 3>& places) const {
   if (ends_[choice].reason != FinishReason::Filtered) return nullptr;
-  const AnswerFilter::Caught& caught = *filters_[choice].caught();
-  Json json{{"rule", caught.rule->name}};
-  json["reason"] = caught.rule->reason.empty() ? Json() : Json(caught.rule->reason);
-  json["in"] = places[static_cast<std::size_t>(caught.place)];
+  const AnswerFilter::Caught& by = *caught(choice);
+  Json json{{"rule", by.rule->name}};
+  json["reason"] = by.rule->reason.empty() ? Json() : Json(by.rule->reason);
+  json["in"] = places[static_cast<std::size_t>(by.place)];
   return json;
 }
 

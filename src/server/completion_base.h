@@ -36,6 +36,7 @@ class Completion : public Generation {
   bool streams() const final { return asked_.stream; }
   bool done() const final { return ended_ == ends_.size(); }
   std::string take(std::size_t choice, Event event) final;
+  void stop(std::size_t choice, std::shared_ptr<const FilterRule> rule, Channel channel) final;
   HttpResponse result() final;
 
  protected:
@@ -80,6 +81,8 @@ class Completion : public Generation {
 
  private:
   std::string give(std::size_t choice, const Delta& delta);
+  /// What ended the answer, if a rule has.
+  const std::optional<AnswerFilter::Caught>& caught(std::size_t choice) const;
   /// The same through the rules for output.
   std::string give_screened(std::size_t choice, Delta delta);
   std::string give_certain(std::size_t choice, Channel channel, std::string text);
@@ -94,6 +97,7 @@ class Completion : public Generation {
   std::vector<Ticket> tickets_;
   std::vector<Finished> ends_;
   std::vector<AnswerFilter> filters_;  // by choice; none without rules for output
+  std::vector<std::optional<AnswerFilter::Caught>> stopped_;  // by choice: from outside
   std::size_t ended_ = 0;
   std::size_t prompt_tokens_ = 0;   // of each prompt once
   std::size_t written_tokens_ = 0;  // so far

@@ -102,13 +102,19 @@ Applies read_applies(const Members& rule) {
   return to;
 }
 
-FilterRule read_rule(Members& rule) {
+/// What rules and judges share.
+FilterRule read_name(Members& rule) {
   FilterRule made;
   made.name = rule.text(rule.need("name"), "name");
   rule.expect(is_name(made.name), rule.need("name"), "name",
               "1 to 64 letters, digits, '_', '-' or '.'");
   rule.name_place(made.name);
   if (const Json* reason = rule.find("reason")) made.reason = rule.text(*reason, "reason");
+  return made;
+}
+
+FilterRule read_rule(Members& rule) {
+  FilterRule made = read_name(rule);
   bool ignore_case = false;
   if (const Json* value = rule.find("ignore_case")) {
     rule.expect(value->is_boolean(), *value, "ignore_case", "true or false");
@@ -123,25 +129,84 @@ FilterRule read_rule(Members& rule) {
   return made;
 }
 
+JudgeRule read_judge(Members& judge) {
+  JudgeRule made;
+  made.rule = std::make_shared<const FilterRule>(read_name(judge));
+  made.model = judge.text(judge.need("model"), "model");
+  judge.expect(!made.model.empty(), judge.need("model"), "model", "a model's name or path");
+  if (const Json* question = judge.find("question")) {
+    made.question = judge.text(*question, "question");
+    judge.expect(made.question.find("{text}") != std::string::npos, *question, "question",
+                 "{text} in it, where the text is to stand");
+  }
+  const auto word = [&](const char* name, std::string& into) {
+    const Json* value = judge.find(name);
+    if (value == nullptr) return;
+    into = judge.text(*value, name);
+    const auto first = static_cast<unsigned char>(into.empty() ? ' ' : into[0]);
+    judge.expect(first > ' ' && into.size() <= 64, *value, name, "a word");
+  };
+  word("flag_word", made.flag_word);
+  word("pass_word", made.pass_word);
+  require(made.flag_word[0] != made.pass_word[0], ErrorCode::InvalidArgument,
+          "{}: flag_word '{}' and pass_word '{}' must differ in their first letter: a model may "
+          "write no more than that in one token",
+          judge.place(), made.flag_word, made.pass_word);
+  if (const Json* value = judge.find("threshold")) {
+    judge.expect(value->is_number() && *value > 0 && *value < 1, *value, "threshold",
+                 "a number between 0 and 1");
+    made.threshold = value->get<double>();
+  }
+  if (const Json* value = judge.find("every")) {
+    judge.expect(value->is_number_unsigned() && *value >= 1 && *value <= 1'000'000, *value, "every",
+                 "a number of bytes from 1 to 1000000");
+    made.every = value->get<std::size_t>();
+  }
+  const Applies to = read_applies(judge);
+  made.input = to.input;
+  made.output = to.output;
+  return made;
+}
+
+/// The members of the file called `name`; none if it is not there.
+const Json& list_of(const Members& file, const char* name) {
+  static const Json none = Json::array();
+  const Json* list = file.find(name);
+  if (list == nullptr) return none;
+  file.expect(list->is_array() && !list->empty(), *list, name, "a list, of one at least");
+  return *list;
+}
+
 }  // namespace
 
 Filter Filter::parse(std::string_view json, const std::string& origin) {
   const Json file = parse_once(json, origin);
-  const Members members(file, origin, {"rules"});
-  const Json& rules = members.need("rules");
-  members.expect(rules.is_array() && !rules.empty(), rules, "rules",
-                 "a list of rules, one at least");
+  const Members members(file, origin, {"rules", "judges"});
+  const Json& rules = list_of(members, "rules");
+  const Json& judges = list_of(members, "judges");
+  require(!rules.empty() || !judges.empty(), ErrorCode::InvalidArgument,
+          "{}: 'rules' is missing, and so is 'judges'", origin);
   Filter filter;
   std::set<std::string> names;
+  const auto once = [&names](const Members& place, const std::string& name) {
+    require(names.insert(name).second, ErrorCode::InvalidArgument, "{}: another rule has this name",
+            place.place());
+  };
   for (std::size_t i = 0; i < rules.size(); ++i) {
     Members rule(rules[i], fmt::format("{}: rules[{}]", origin, i),
                  {"name", "pattern", "applies_to", "ignore_case", "reason"});
     const auto made = std::make_shared<const FilterRule>(read_rule(rule));
-    require(names.insert(made->name).second, ErrorCode::InvalidArgument,
-            "{}: another rule has this name", rule.place());
+    once(rule, made->name);
     const Applies to = read_applies(rule);
     if (to.input) filter.input_.push_back(made);
     if (to.output) filter.output_.push_back(made);
+  }
+  for (std::size_t i = 0; i < judges.size(); ++i) {
+    Members judge(judges[i], fmt::format("{}: judges[{}]", origin, i),
+                  {"name", "model", "question", "flag_word", "pass_word", "threshold", "applies_to",
+                   "every", "reason"});
+    filter.judges_.push_back(read_judge(judge));
+    once(judge, filter.judges_.back().rule->name);
   }
   return filter;
 }

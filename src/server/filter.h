@@ -2,6 +2,7 @@
 //
 // A rule never changes a text. What goes in and matches is refused; an answer ends where a match
 // begins; and both say by which rule. Who asks (filter_input.h, answer_filter.h) has its own file.
+// A judge is a rule that a second model decides (judge.h, judged.h).
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,21 @@ namespace fathom::server {
 struct FilterRule {
   std::string name;    // letters, digits, '_', '-', '.': it stands in metrics and messages
   std::string reason;  // what those are told whom it stops; may be empty
-  std::shared_ptr<const grammar::TextPattern> pattern;
+  std::shared_ptr<const grammar::TextPattern> pattern;  // null: a judge's
+};
+
+/// What a judge is asked, and how its answer is read.
+struct JudgeRule {
+  std::shared_ptr<const FilterRule> rule;
+  std::string model;  // a name in the store, or a path
+  /// What it is told, with {text} where the text stands, and {asked} where what an answer replies
+  /// to does. Empty: it gets the bare texts, as models do that were made to judge.
+  std::string question;
+  std::string flag_word = "Yes";  // how it begins to answer what is to be stopped,
+  std::string pass_word = "No";   // and what is not
+  double threshold = 0.5;         // of the first one's probability against the other's
+  bool input = true, output = true;
+  std::size_t every = 200;  // bytes of a stream that are looked at together
 };
 
 /// Any number of threads may use it.
@@ -27,15 +42,18 @@ class Filter {
   using Rules = std::vector<std::shared_ptr<const FilterRule>>;
 
   /// {"rules": [{"name", "pattern", "applies_to": ["input", "output"], "ignore_case": false,
-  /// "reason": ""}]}; name and pattern must be there. Throws Error(InvalidArgument, ...) naming
-  /// `origin`, the rule, and the member.
+  /// "reason": ""}], "judges": [{"name", "model", "question", "flag_word", "pass_word",
+  /// "threshold", "applies_to", "every", "reason"}]}; name, pattern and model must be there. Throws
+  /// Error(InvalidArgument, ...) naming `origin`, the rule, and the member.
   static Filter parse(std::string_view json, const std::string& origin);
 
   const Rules& input() const { return input_; }
   const Rules& output() const { return output_; }
+  const std::vector<JudgeRule>& judges() const { return judges_; }
 
  private:
   Rules input_, output_;
+  std::vector<JudgeRule> judges_;
 };
 
 struct RuleSearch {

@@ -1,6 +1,7 @@
 #include "server/filter_input.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <functional>
 #include <set>
@@ -115,6 +116,14 @@ std::string path_in(const Json& body, const std::shared_ptr<const FilterRule>& r
   return found;
 }
 
+std::vector<std::string> prompt_texts(const ServedModel& model, const TextRequest& request) {
+  std::vector<std::string> texts = request.prompts;
+  for (const auto& ids : request.token_prompts) {
+    texts.push_back(model.engine->tokenizer().decode(ids));
+  }
+  return texts;
+}
+
 [[noreturn]] void refuse(const FilterRule& rule, const std::string& path, Metrics& metrics) {
   metrics.count_filtered(rule.name, "input");
   throw ApiError(400,
@@ -152,14 +161,43 @@ void screen_input(const ServedModel& model, const TextRequest& request, const Js
   };
   const Json& prompt = body.at("prompt");
   const bool several = prompt.is_array() && !prompt[0].is_number();
-  std::vector<std::string> texts = request.prompts;
-  for (const auto& ids : request.token_prompts) {
-    texts.push_back(model.engine->tokenizer().decode(ids));
-  }
+  const std::vector<std::string> texts = prompt_texts(model, request);
   for (std::size_t i = 0; i < texts.size(); ++i) {
     check(several ? fmt::format("prompt[{}]", i) : "prompt", texts[i]);
   }
   if (request.suffix) check("suffix", *request.suffix);
+}
+
+JudgedRequest judged_request(const ServedModel&, const ChatRequest& request) {
+  JudgedRequest judged;
+  const auto add = [&](const std::string&, const std::string& text) {
+    if (!judged.text.empty() && !judged.text.ends_with(": ")) judged.text += '\n';
+    judged.text += text;
+    return false;
+  };
+  for (const Json& message : request.messages) {
+    const std::string role = message.value("role", "");
+    if (!judged.text.empty()) judged.text += '\n';
+    judged.text += role + ": ";
+    std::string own;
+    walk(message, "", [&](const std::string& path, const std::string& text) {
+      own += (own.empty() ? "" : "\n") + text;
+      return add(path, text);
+    });
+    if (role == "user") judged.asked = std::move(own);
+  }
+  if (request.tools) walk(request.tools->list, "tools", add);
+  return judged;
+}
+
+JudgedRequest judged_request(const ServedModel& model, const ResponsesRequest& request) {
+  return judged_request(model, request.chat);
+}
+
+JudgedRequest judged_request(const ServedModel& model, const TextRequest& request) {
+  std::string text = fmt::format("{}", fmt::join(prompt_texts(model, request), "\n"));
+  if (request.suffix) text += "\n" + *request.suffix;
+  return {text, text, 0};
 }
 
 }  // namespace fathom::server

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "server/completion_request.h"
+#include "server/judged.h"
 #include "server/metrics.h"
 #include "server/responses.h"
 
@@ -17,5 +18,11 @@ void screen_input(const ServedModel& model, const ResponsesRequest& request, con
                   Metrics& metrics);
 void screen_input(const ServedModel& model, const TextRequest& request, const Json& body,
                   Metrics& metrics);
+
+/// The same texts as judges get them, each message after its role; and the user's last message (or
+/// the prompt), which an answer replies to.
+JudgedRequest judged_request(const ServedModel& model, const ChatRequest& request);
+JudgedRequest judged_request(const ServedModel& model, const ResponsesRequest& request);
+JudgedRequest judged_request(const ServedModel& model, const TextRequest& request);
 
 }  // namespace fathom::server

@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/request.h"
@@ -13,6 +15,8 @@
 #include "server/http.h"
 
 namespace fathom::server {
+
+struct FilterRule;
 
 class Generation {
  public:
@@ -29,10 +33,18 @@ class Generation {
   virtual void start(Sink sink) = 0;
   /// The answer to a client whose request start() threw for, in its API's form.
   virtual HttpResponse refusal(const ApiError& error) const = 0;
+  /// Whether it may still be refused: until it may not, events are taken and nothing is sent.
+  virtual bool undecided() const { return false; }
+  /// Why it was refused after all.
+  virtual std::optional<ApiError> refused() const { return std::nullopt; }
   /// Whether what take() returns is sent as server-sent events, after status 200.
   virtual bool streams() const = 0;
   /// Takes an event in; what is to be sent now, if it streams.
   virtual std::string take(std::size_t choice, Event event) = 0;
+  /// The engine need not go on with that answer, whose last event is still to be taken. `rule`: by
+  /// which it ends, as its end then says; null if by none.
+  virtual void stop(std::size_t choice, std::shared_ptr<const FilterRule> rule,
+                    Channel channel) = 0;
   /// All answers have ended.
   virtual bool done() const = 0;
   /// Once done, if it does not stream.

@@ -356,6 +356,15 @@ struct Listener::Impl {
     }
     if (refused) co_return co_await write(connection, *refused, request, version, keep_alive);
     asio::co_spawn(io, watch(connection, inbox), asio::detached);
+    while (generation->undecided()) {
+      co_await inbox->wait(options.comment_interval);
+      if (inbox->gone()) co_return false;
+      for (auto& [choice, event] : inbox->take()) generation->take(choice, std::move(event));
+    }
+    if (const std::optional<ApiError> error = generation->refused()) {
+      const HttpResponse response = generation->refusal(*error);
+      co_return co_await write(connection, response, request, version, keep_alive);
+    }
     if (generation->streams()) {
       co_return co_await stream_out(connection, *generation, inbox, request, version, keep_alive);
     }

@@ -23,13 +23,15 @@ void Histogram::add(double value) {
   sum_ += value;
 }
 
-void Histogram::print(std::string& out, const std::string& name) const {
+void Histogram::print(std::string& out, const std::string& name, const std::string& labels) const {
   const auto to = std::back_inserter(out);
+  const std::string before = labels.empty() ? "" : labels + ",";
   for (std::size_t i = 0; i < bounds_.size(); ++i) {
-    fmt::format_to(to, "{}_bucket{{le=\"{}\"}} {}\n", name, bounds_[i], counts_[i]);
+    fmt::format_to(to, "{}_bucket{{{}le=\"{}\"}} {}\n", name, before, bounds_[i], counts_[i]);
   }
-  fmt::format_to(to, "{0}_bucket{{le=\"+Inf\"}} {1}\n{0}_sum {2}\n{0}_count {1}\n", name, count_,
-                 sum_);
+  const std::string all = labels.empty() ? "" : "{" + labels + "}";
+  fmt::format_to(to, "{0}_bucket{{{1}le=\"+Inf\"}} {2}\n{0}_sum{3} {4}\n{0}_count{3} {2}\n", name,
+                 before, count_, all, sum_);
 }
 
 void Metrics::count_response(unsigned status) {
@@ -40,6 +42,13 @@ void Metrics::count_response(unsigned status) {
 void Metrics::count_filtered(const std::string& rule, const char* where) {
   const std::scoped_lock lock(mutex_);
   ++filtered_[{rule, where}];
+}
+
+void Metrics::count_judgement(const std::string& judge, double probability, double seconds) {
+  const std::scoped_lock lock(mutex_);
+  Judgements& of = judgements_[judge];
+  of.probability.add(probability);
+  of.seconds.add(seconds);
 }
 
 void Metrics::count_answer(const AnswerRecord& record) {
@@ -118,6 +127,16 @@ std::string Metrics::print(const SchedulerStats& stats, std::size_t models) cons
       "# HELP fathom_between_tokens_seconds An answer's mean time between tokens\n"
       "# TYPE fathom_between_tokens_seconds histogram\n";
   between_tokens_.print(out, "fathom_between_tokens_seconds");
+  const auto by_judge = [&](const char* name, const char* help, Histogram Judgements::* which) {
+    if (judgements_.empty()) return;
+    fmt::format_to(to, "# HELP {0} {1}\n# TYPE {0} histogram\n", name, help);
+    for (const auto& [judge, of] : judgements_) {
+      (of.*which).print(out, name, fmt::format("judge=\"{}\"", judge));
+    }
+  };
+  by_judge("fathom_judge_probability", "What judges of the filter held a text to be",
+           &Judgements::probability);
+  by_judge("fathom_judge_seconds", "From a question to its judge's answer", &Judgements::seconds);
   return out;
 }
 

@@ -16,6 +16,8 @@
 
 namespace fathom::server {
 
+class Judge;
+
 struct ServedModel : std::enable_shared_from_this<ServedModel> {
   std::string name;                  // as /v1/models lists it
   std::vector<std::string> aliases;  // further names that requests may use
@@ -26,6 +28,7 @@ struct ServedModel : std::enable_shared_from_this<ServedModel> {
   std::optional<Price> price;  // absent: nothing is said of costs
   std::unique_ptr<GrammarCache> grammars = std::make_unique<GrammarCache>();
   std::shared_ptr<const Filter> filter;  // rules for what goes in and out; null: there are none
+  std::vector<std::shared_ptr<const Judge>> judges;  // those of the filter, with their models
   std::string fingerprint;  // changes with the model, the engine's version and its settings
 };
 

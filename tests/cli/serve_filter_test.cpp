@@ -26,5 +26,16 @@ TEST(ServeFilter, AMistakeInTheFileIsSaidBeforeAnythingElse) {
   EXPECT_THAT(run({"serve", "no-such-model", "--filter", file}).err, HasSubstr("no-such-model"));
 }
 
+TEST(ServeFilter, AJudgeThatIsNotThereIsSaid) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "rules.json").string();
+  const std::string model = (folder / "not-read-yet.gguf").string();
+  write_text(model, "x");
+  write_text(file, R"({"judges": [{"name": "j", "model": "no-such-judge"}]})");
+  const Output output = run({"serve", model, "--filter", file, "--port", "0"});
+  EXPECT_NE(output.exit_code, 0);
+  EXPECT_THAT(output.err, HasSubstr("no-such-judge"));
+}
+
 }  // namespace
 }  // namespace fathom::test

@@ -76,6 +76,25 @@ TEST(FilterFile, RulesSayWhatTheyApplyTo) {
   EXPECT_EQ(Finder(filter.input()).find("B"), nullptr);
 }
 
+TEST(FilterFile, JudgesHaveDefaults) {
+  const Filter filter = Filter::parse(R"({"judges": [
+      {"name": "a", "model": "m"},
+      {"name": "b", "model": "n", "question": "Is {text} bad?", "flag_word": "unsafe",
+       "pass_word": "safe", "threshold": 0.2, "every": 50, "applies_to": ["output"],
+       "reason": "why"}]})",
+                                      "f.json");
+  ASSERT_EQ(filter.judges().size(), 2U);
+  const JudgeRule& a = filter.judges()[0];
+  EXPECT_EQ(a.flag_word + a.pass_word + a.question, "YesNo");
+  EXPECT_TRUE(a.input && a.output);
+  const JudgeRule& b = filter.judges()[1];
+  EXPECT_EQ(b.rule->name + b.model + b.rule->reason, "bnwhy");
+  EXPECT_EQ(b.flag_word + b.pass_word, "unsafesafe");
+  EXPECT_EQ(b.threshold, 0.2);
+  EXPECT_EQ(b.every, 50U);
+  EXPECT_FALSE(b.input);
+}
+
 TEST(FilterFile, EachMistakeIsNamedWithItsPlace) {
   const auto refused = [](const std::string& file, const std::vector<const char*>& words) {
     try {
@@ -107,6 +126,19 @@ TEST(FilterFile, EachMistakeIsNamedWithItsPlace) {
   rule(R"("name": "x", "pattern": "(a)\\1")", {"rules[1] 'x'", "back reference"});
   rule(R"("name": "x", "pattern": "a", "pattern": "b")", {"'pattern' stands twice"});
   rule(R"("name": "x", "pattern": "a", "applies_to": "input")", {"'x'", "applies_to", "a list"});
+  const auto judge = [&](const std::string& members, const std::vector<const char*>& words) {
+    refused(R"({"judges": [{"name": "j", "model": "m", )" + members + "}]}", words);
+  };
+  refused(R"({"judges": []})", {"judges", "one at least"});
+  refused(R"({"judges": [{"name": "j"}]})", {"judges[0] 'j'", "'model' is missing"});
+  refused(R"({"rules": [{"name": "j", "pattern": "a"}], "judges": [{"name": "j", "model": "m"}]})",
+          {"judges[0] 'j'", "another rule"});
+  judge(R"("question": "is it bad?")", {"judges[0] 'j'", "question", "{text} in it"});
+  judge(R"("flag_word": "")", {"flag_word", "a word"});
+  judge(R"("flag_word": "nay", "pass_word": "none")", {"'nay'", "'none'", "first letter"});
+  judge(R"("threshold": 1)", {"threshold", "between 0 and 1"});
+  judge(R"("every": 0)", {"every", "1 to 1000000"});
+  judge(R"("pattern": "a")", {"there is no member 'pattern'"});
   rule(R"("name": "x", "pattern": "a", "applies_to": [])", {"'x'", "applies_to", "[]"});
   rule(R"("name": "x", "pattern": "a", "applies_to": ["answer"])", {"'x'", "\"output\"", "answer"});
   rule(R"("name": "x", "pattern": "a", "ignore_case": 1)", {"'x'", "ignore_case", "true or false"});
