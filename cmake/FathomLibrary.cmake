@@ -12,12 +12,9 @@ if(FATHOM_SANITIZE)
                          -fno-sanitize-recover=all)
   target_link_options(fathom_options INTERFACE -fsanitize=${FATHOM_SANITIZE})
 endif()
-if(FATHOM_FUZZ)
-  # Coverage for the fuzzer in every library, the fuzzer's main only in the targets.
-  target_compile_options(fathom_options INTERFACE -fsanitize=fuzzer-no-link)
-endif()
 
-# Sanitized, a test or a command takes three times as long to optimise as to compile, and gains little.
+# For what waits for others more than it works: sanitized, such a file takes three times as long to
+# optimise as to compile. Not for what is shipped: the linker takes one copy of a template, maybe this one.
 function(fathom_build_quickly target)
   if(FATHOM_SANITIZE)
     target_compile_options(${target} PRIVATE -O0)
@@ -46,6 +43,10 @@ function(fathom_library name)
     add_library(fathom_${name} STATIC ${sources})
     target_link_libraries(fathom_${name} PUBLIC fathom_options ${ARG_DEPENDS}
                           PRIVATE ${ARG_PRIVATE_DEPENDS})
+    if(FATHOM_FUZZ)
+      # Coverage for the fuzzer in what it tests; its main is in the targets alone.
+      target_compile_options(fathom_${name} PRIVATE -fsanitize=fuzzer-no-link)
+    endif()
   else()
     add_library(fathom_${name} INTERFACE)
     target_link_libraries(fathom_${name} INTERFACE fathom_options ${ARG_DEPENDS})
@@ -53,7 +54,7 @@ function(fathom_library name)
 endfunction()
 
 # fathom_test(base DEPENDS fathom_base): builds tests/base/*_test.cpp as test_base. BUSY: its own
-# code works long enough to be worth optimising even under sanitizers.
+# code works long enough to be worth optimising.
 function(fathom_test name)
   cmake_parse_arguments(ARG "BUSY" "" "DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
@@ -69,6 +70,9 @@ function(fathom_test name)
   fathom_precompile(test_${name} <gmock/gmock.h> <gtest/gtest.h> <nlohmann/json.hpp>)
   if(NOT ARG_BUSY)
     fathom_build_quickly(test_${name})
+  endif()
+  if(NOT FATHOM_SANITIZE)
+    target_compile_options(test_${name} PRIVATE -O1)
   endif()
   gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600)
 endfunction()

@@ -284,6 +284,13 @@ ChatPrompt chat_prompt(const ServedModel& model, const ChatRequest& request) {
   options.think = request.think;
   options.now = local_time();
   if (request.tools) options.tools = &request.tools->list;
+  std::size_t bytes = 0;
+  for (const Json& message : request.messages) {
+    const auto content = message.find("content");
+    if (content == message.end() || !content->is_string()) continue;
+    bytes += content->get_ref<const std::string&>().size();
+  }
+  refuse_hopeless(model, bytes, "messages");
   if (!request.continues) return model.chat->prompt(request.messages, options);
   Json before = request.messages;
   const std::string begun = before.back().at("content").get<std::string>();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <random>
 #include <span>
 #include <utility>
@@ -12,6 +13,22 @@ namespace fathom::server {
 std::string new_id(const char* prefix) {
   std::random_device random;
   return fmt::format("{}{:08x}{:08x}{:08x}", prefix, random(), random(), random());
+}
+
+void refuse_hopeless(const ServedModel& model, std::size_t bytes, const char* field) {
+  if (bytes < std::size_t{1} << 20) return;
+  const Tokenizer& tokenizer = model.engine->tokenizer();
+  std::size_t longest = 1;
+  for (std::size_t i = 0; i < tokenizer.vocab_size(); ++i) {
+    longest = std::max(longest, tokenizer.piece(TokenId{static_cast<std::int32_t>(i)}).size());
+  }
+  const std::size_t context = model.engine->context_tokens();
+  if (bytes / longest < context) return;
+  throw ApiError(400,
+                 fmt::format("{}: {} bytes, more than a context of {} tokens has room for: the longest "
+                             "token has {} bytes",
+                             field, bytes, context, longest),
+                 field, "context_length_exceeded");
 }
 
 void Completion::add_request(const std::vector<TokenId>& prompt,
@@ -24,6 +41,13 @@ void Completion::add_request(const std::vector<TokenId>& prompt,
     // They would tell tokens before the rules have seen their text, and others that were possible.
     throw ApiError(400, "logprobs: not where answers are filtered", "logprobs",
                    "unsupported_parameter");
+  }
+  if (const std::size_t context = model_.engine->context_tokens(); prompt.size() >= context) {
+    throw ApiError(400,
+                   fmt::format("the prompt has {} tokens, which leaves no room for an answer in a "
+                               "context of {}",
+                               prompt.size(), context),
+                   {}, "context_length_exceeded");
   }
   prompt_tokens_ += prompt.size();
   const std::span<const TokenId> end_tokens = model_.engine->tokenizer().end_of_generation();
@@ -191,6 +215,12 @@ HttpResponse Completion::result() {
   HttpResponse response;
   response.body = dump(body());
   return response;
+}
+
+void Completion::add_cost(Json& usage, const UsageSum& sum) const {
+  if (!model_.price) return;
+  usage["cost"] =
+      dollars(model_.price->cost_nano(sum.cached, sum.prompt - sum.cached, sum.completion));
 }
 
 UsageSum Completion::usage() const {

@@ -23,6 +23,10 @@ inline std::string dump(const Json& json) {
 /// The prefix and 24 random hexadecimal digits.
 std::string new_id(const char* prefix);
 
+/// Throws ApiError(400) for a text of so many bytes that the context has no room for however it is
+/// cut into tokens: megabytes need not be cut first to know. `field`: of the request.
+void refuse_hopeless(const ServedModel& model, std::size_t bytes, const char* field);
+
 class Completion : public Generation {
  public:
   Completion(const ServedModel& model, const CompletionRequest& asked, AnswerObserver observer)
@@ -71,6 +75,8 @@ class Completion : public Generation {
   Json filtered(std::size_t choice, const std::array<const char*, 3>& places) const;
   /// Choices of one prompt count it once.
   UsageSum usage() const;
+  /// Adds what that cost, in dollars, to an API's usage object, if the model has a price.
+  void add_cost(Json& usage, const UsageSum& sum) const;
 
  private:
   const std::shared_ptr<const ServedModel> held_;  // stays loaded while it answers

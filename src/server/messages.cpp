@@ -129,14 +129,6 @@ Json stop_sequence(const Finished& end) {
   return end.stop_string.empty() ? Json() : Json(end.stop_string);
 }
 
-Json usage_json(const UsageSum& sum) {
-  // What came from the cache does not count as input here.
-  return {{"input_tokens", sum.prompt - sum.cached},
-          {"cache_creation_input_tokens", 0},
-          {"cache_read_input_tokens", sum.cached},
-          {"output_tokens", sum.completion}};
-}
-
 std::string event(const char* type, Json data) {
   Json json{{"type", type}};
   json.update(data);
@@ -172,12 +164,23 @@ class MessagesCompletion final : public Completion {
             {"usage", std::move(usage)}};
   }
 
+  /// `ended`: then also what it cost.
+  Json usage_json(const UsageSum& sum, bool ended) const {
+    // What came from the cache does not count as input here.
+    Json json{{"input_tokens", sum.prompt - sum.cached},
+              {"cache_creation_input_tokens", 0},
+              {"cache_read_input_tokens", sum.cached},
+              {"output_tokens", sum.completion}};
+    if (ended) add_cost(json, sum);
+    return json;
+  }
+
   std::string begin() {
     if (std::exchange(begun_, true)) return {};
     // How much of the prompt the cache had is known at the end, and told there.
     const UsageSum known{prompt_tokens(), 0, 0, 0};
     return event("message_start",
-                 {{"message", message(Json::array(), nullptr, nullptr, usage_json(known))}});
+                 {{"message", message(Json::array(), nullptr, nullptr, usage_json(known, false))}});
   }
   std::string close_block() {
     if (!open_) return {};
@@ -239,7 +242,7 @@ class MessagesCompletion final : public Completion {
     Json delta{{"stop_reason", stop_reason(end, called_)}, {"stop_sequence", stop_sequence(end)}};
     tell_filtered(delta);
     return out +
-           event("message_delta", {{"delta", std::move(delta)}, {"usage", usage_json(usage())}});
+           event("message_delta", {{"delta", std::move(delta)}, {"usage", usage_json(usage(), true)}});
   }
   /// Beside the stop reason, as the API tells of refusals.
   void tell_filtered(Json& json) const {
@@ -296,7 +299,7 @@ class MessagesCompletion final : public Completion {
     }
     const Finished& end = ends()[0];
     Json json = message(std::move(content), stop_reason(end, !calls_.empty()), stop_sequence(end),
-                        usage_json(usage()));
+                        usage_json(usage(), true));
     tell_filtered(json);
     return json;
   }

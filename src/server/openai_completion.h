@@ -29,20 +29,6 @@ inline const char* finish_word(FinishReason reason) {
   }
 }
 
-/// `price`: then also what it cost, in dollars.
-inline Json usage_json(const UsageSum& sum, const std::optional<Price>& price) {
-  const std::size_t missed = sum.prompt - sum.cached;
-  Json json{{"prompt_tokens", sum.prompt},
-            {"completion_tokens", sum.completion},
-            {"total_tokens", sum.prompt + sum.completion},
-            {"prompt_tokens_details", {{"cached_tokens", sum.cached}}},
-            {"completion_tokens_details", {{"reasoning_tokens", sum.reasoning}}},
-            {"prompt_cache_hit_tokens", sum.cached},
-            {"prompt_cache_miss_tokens", missed}};
-  if (price) json["cost"] = dollars(price->cost_nano(sum.cached, missed, sum.completion));
-  return json;
-}
-
 /// The envelope that chat and text completions share.
 class OpenAiCompletion : public Completion {
  public:
@@ -63,7 +49,7 @@ class OpenAiCompletion : public Completion {
     if (asked_.include_usage) {
       Json chunk = envelope(stream_object());
       chunk["choices"] = Json::array();
-      chunk["usage"] = usage_json(usage(), model_.price);
+      chunk["usage"] = usage_json();
       out = "data: " + dump(chunk) + "\n\n";
     }
     return out + "data: [DONE]\n\n";
@@ -71,7 +57,7 @@ class OpenAiCompletion : public Completion {
   Json body() final {
     Json body = envelope(object());
     body["choices"] = choices_json();
-    body["usage"] = usage_json(usage(), model_.price);
+    body["usage"] = usage_json();
     return body;
   }
   std::string chunk(Json choice) const {
@@ -91,6 +77,18 @@ class OpenAiCompletion : public Completion {
   virtual Json choice_json(std::size_t choice, const Finished& end) = 0;
 
  private:
+  Json usage_json() const {
+    const UsageSum sum = usage();
+    Json json{{"prompt_tokens", sum.prompt},
+              {"completion_tokens", sum.completion},
+              {"total_tokens", sum.prompt + sum.completion},
+              {"prompt_tokens_details", {{"cached_tokens", sum.cached}}},
+              {"completion_tokens_details", {{"reasoning_tokens", sum.reasoning}}},
+              {"prompt_cache_hit_tokens", sum.cached},
+              {"prompt_cache_miss_tokens", sum.prompt - sum.cached}};
+    add_cost(json, sum);
+    return json;
+  }
   Json envelope(const char* kind) const {
     return {{"id", id_},
             {"object", kind},

@@ -192,6 +192,7 @@ class ResponsesCompletion final : public Completion {
                      {"output_tokens", sum.completion},
                      {"output_tokens_details", {{"reasoning_tokens", sum.reasoning}}},
                      {"total_tokens", sum.prompt + sum.completion}};
+    add_cost(json["usage"], sum);
     return json;
   }
 

@@ -24,7 +24,9 @@ class TextCompletion final : public OpenAiCompletion {
       }
     };
     // What a client writes is text: it cannot write a control token.
+    if (asked.suffix) refuse_hopeless(model, asked.suffix->size(), "suffix");
     for (const std::string& text : asked.prompts) {
+      refuse_hopeless(model, text.size(), "prompt");
       if (asked.suffix) {
         add(fim_prompt(tokenizer, *fim_tokens(tokenizer), text, *asked.suffix), text);
         continue;

@@ -270,6 +270,27 @@ TEST_F(BilledTest, AnswersTellTheirCostAndTheBooksAddThemUp) {
   EXPECT_EQ(server.chat({}, bearer(key)).status, 401) << "from then on";
 }
 
+TEST_F(BilledTest, EveryApiTellsTheCost) {
+  TestServer server({}, {}, {}, alphabet, kPrice);
+  const auto ask = [&](const std::string& path, Json body, const Json& more) {
+    body.update(more);
+    return server.ask(post(path, body.dump()));
+  };
+  const Json message{{"model", "fake"},
+                     {"max_tokens", 9},
+                     {"messages", Json::array({{{"role", "user"}, {"content", "u"}}})}};
+  const Json response{{"model", "fake"}, {"input", "u"}};
+  const Json streamed{{"stream", true}};
+  EXPECT_DOUBLE_EQ(ask("/v1/messages", message, Json::object()).json().at("usage").at("cost"), 610e-6);
+  EXPECT_DOUBLE_EQ(ask("/v1/responses", response, Json::object()).json().at("usage").at("cost"), 610e-6);
+  for (const Json& event : events_of(ask("/v1/messages", message, streamed))) {
+    if (event.at("type") != "message_delta") continue;
+    EXPECT_DOUBLE_EQ(event.at("usage").at("cost"), 610e-6);
+  }
+  const Json last = events_of(ask("/v1/responses", response, streamed)).back();
+  EXPECT_DOUBLE_EQ(last.at("response").at("usage").at("cost"), 610e-6);
+}
+
 TEST_F(BilledTest, LimitsAnswer429And402AndTheBalanceTells) {
   TestServer server({}, options(), {}, alphabet, kPrice);
   KeyLimits limits;

@@ -329,6 +329,29 @@ TEST(Requests, ThatNameUrlsAreRefusedAndNothingIsFetched) {
   ::close(listener);
 }
 
+TEST(Requests, LongerThanTheContextSaySoHoweverLong) {
+  // The longest token has 14 bytes, the context 1000 tokens: of two megabytes none is made.
+  TestServer server;
+  Talk talk(server);
+  for (const std::size_t bytes : {std::size_t{1000}, std::size_t{2} << 20}) {
+    const std::string text(bytes, 'a');
+    const Json message = Json::array({{{"role", "user"}, {"content", text}}});
+    const std::pair<const char*, Json> asks[] = {
+        {kChat.path, {{"messages", message}}},
+        {kMessages.path, {{"max_tokens", 5}, {"messages", message}}},
+        {kResponses.path, {{"input", text}}},
+        {kText.path, {{"prompt", text}}}};
+    for (const auto& [path, body] : asks) {
+      const Reply reply = talk.say(path, body.dump());
+      EXPECT_EQ(reply.status, 400) << path;
+      if (path != kMessages.path) {
+        EXPECT_EQ(reply.json().at("error").at("code"), "context_length_exceeded") << path;
+      }
+      EXPECT_THAT(reply.body, HasSubstr("a context of 1000")) << path;
+    }
+  }
+}
+
 TEST(Requests, CannotBringATemplateOfTheirOwn) {
   TestServer server;
   Talk talk(server);

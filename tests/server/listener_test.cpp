@@ -243,7 +243,7 @@ TEST(Clients, AReaderThatStopsIsDropped) {
   server::ListenerOptions options;
   options.write_timeout = milliseconds(300);
   TestServer server(options, {}, {}, endless);
-  Client client(server.port());
+  Client client(server.port(), 4096);
   // Some 30 MB of answer, more than the sockets hold between them.
   client.send(post("/v1/chat/completions",
                    R"({"messages": [{"role": "user", "content": "x"}], "stream": true, "n": 16,

@@ -53,9 +53,11 @@ inline TokenId thinker(TokenId last, std::size_t position) {
 
 class Client {
  public:
-  explicit Client(std::uint16_t port) {
+  /// `room`: bytes that its socket holds unread, if the system's own choice is too many.
+  explicit Client(std::uint16_t port, int room = 0) {
     std::signal(SIGPIPE, SIG_IGN);
     socket_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (room > 0) ::setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     sockaddr_in to{};
     to.sin_family = AF_INET;
     to.sin_port = htons(port);
