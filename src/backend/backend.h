@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "backend/input_sums.h"
+#include "base/function_ref.h"
 #include "base/ids.h"
 #include "tensor/dtype.h"
 #include "tensor/tensor_view.h"
@@ -259,6 +260,10 @@ class Backend {
   /// out[i] = x[rows[i]]
   virtual void select(const Activations& x, std::span<const std::size_t> rows,
                       Activations& out) = 0;
+
+  /// body(i) for each i below `count`, at once on all threads that this device's work leaves to the
+  /// host. The first exception thrown by a body is rethrown at the end.
+  virtual void for_each(std::size_t count, FunctionRef<void(std::size_t)> body) = 0;
 };
 
 }  // namespace fathom

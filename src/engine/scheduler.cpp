@@ -369,6 +369,7 @@ void Scheduler::step() {
   Logits logits;
   if (!run(batch, shares, logits)) return;
 
+  draw_ahead(shares, logits);
   std::size_t row = 0;
   for (const Share& share : shares) {
     Job& job = *share.job;
@@ -381,6 +382,28 @@ void Scheduler::step() {
       job.sink(PromptProgress{job.fed, job.tokens.size()});
     }
   }
+}
+
+void Scheduler::draw_ahead(std::span<const Share> shares, const Logits& logits) {
+  struct Draw {
+    Job* job;
+    std::span<const float> logits;
+  };
+  std::vector<Draw> draws;
+  std::size_t row = 0;
+  for (const Share& share : shares) {
+    if (!share.wants_logits) continue;
+    const std::span<const float> own = logits.row(row++).first(vocab_size_);
+    if (share.job->draws_freely()) draws.push_back({share.job.get(), own});
+  }
+  if (draws.size() < 2) return;
+  model_.for_each(draws.size(), [&](std::size_t i) {
+    try {
+      draws[i].job->drawn = draws[i].job->sampler.sample(draws[i].logits);
+    } catch (const std::exception&) {
+      // Told of when it is drawn alone, in its own request.
+    }
+  });
 }
 
 void Scheduler::take_token(Job& job, std::span<const float> logits) {
@@ -415,6 +438,7 @@ void Scheduler::take_token(Job& job, std::span<const float> logits) {
 }
 
 SampledToken Scheduler::next_token(Job& job, std::span<const float> logits) {
+  if (job.drawn) return *std::exchange(job.drawn, std::nullopt);
   const Request& request = job.request;
   const bool too_long = !job.thought_end.empty() && !job.thought_closed &&
                         job.answer.channel() == Channel::Reasoning &&

@@ -71,6 +71,7 @@ struct Job {
   std::vector<TokenId> tokens;          // prompt, then answer
   std::vector<TokenId> thought_end;     // what closes a thought that is too long
   std::deque<TokenId> forced;           // to come next, whatever the model says
+  std::optional<SampledToken> drawn;    // the next token, if it was drawn ahead
   bool thought_closed = false;          // thought_end has been forced: once is enough
   std::size_t fed = 0;                  // how many of them the cache holds
   std::optional<SequenceId> sequence;   // while active
@@ -81,6 +82,10 @@ struct Job {
 
   std::size_t unfed() const { return tokens.size() - fed; }
   bool writing() const { return usage.completion_tokens > 0 && unfed() == 1; }
+  /// Nothing but its logits decides on the next token.
+  bool draws_freely() const {
+    return !request.constraint && !request.max_thinking_tokens && forced.empty();
+  }
 };
 
 /// Not thread-safe: the Engine calls it from its one thread.
@@ -145,6 +150,8 @@ class Scheduler {
   std::vector<Share> plan(Batch& batch) const;
   /// Runs the batch, making room as needed; false if there is nothing left to run.
   bool run(Batch& batch, std::vector<Share>& shares, Logits& logits);
+  /// Draws the next tokens of several requests at once, where nothing but logits decides on them.
+  void draw_ahead(std::span<const Share> shares, const Logits& logits);
   void take_token(Job& job, std::span<const float> logits);
   /// The model's choice, or what a thought that is too long ends with. Throws as Sampler::sample().
   SampledToken next_token(Job& job, std::span<const float> logits);

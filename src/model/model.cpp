@@ -91,6 +91,10 @@ class LoadedModel final : public Model {
     }
   }
 
+  void for_each(std::size_t count, FunctionRef<void(std::size_t)> body) override {
+    backend_->for_each(count, body);
+  }
+
  private:
   /// Checks the batch against the vocabulary and the cache.
   std::vector<Part> split(const Batch& batch, const KvCache::Impl& pages) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/cpu/kept_weights.h"
+#include "base/function_ref.h"
 #include "base/ids.h"
 #include "base/numa.h"
 #include "base/progress.h"
@@ -72,6 +73,12 @@ class Model {
   /// Error(InvalidArgument) for a token outside the vocabulary or a position that does not continue
   /// its sequence, Error(ResourceLimit) when the cache is full; then the cache is as before.
   virtual Logits forward(const Batch& batch, KvCache& cache, Observer* observer = nullptr) = 0;
+
+  /// Work on the logits, say: body(i) for each i below `count`, at once on the threads that compute
+  /// the model. The first exception thrown by a body is rethrown at the end.
+  virtual void for_each(std::size_t count, FunctionRef<void(std::size_t)> body) {
+    for (std::size_t i = 0; i < count; ++i) body(i);
+  }
 
   /// Final hidden states (after the last norm) of the wanted tokens instead of logits are reached
   /// through Observer::hidden_states.

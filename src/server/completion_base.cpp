@@ -24,11 +24,12 @@ void refuse_hopeless(const ServedModel& model, std::size_t bytes, const char* fi
   }
   const std::size_t context = model.engine->context_tokens();
   if (bytes / longest < context) return;
-  throw ApiError(400,
-                 fmt::format("{}: {} bytes, more than a context of {} tokens has room for: the longest "
-                             "token has {} bytes",
-                             field, bytes, context, longest),
-                 field, "context_length_exceeded");
+  throw ApiError(
+      400,
+      fmt::format("{}: {} bytes, more than a context of {} tokens has room for: the longest "
+                  "token has {} bytes",
+                  field, bytes, context, longest),
+      field, "context_length_exceeded");
 }
 
 void Completion::add_request(const std::vector<TokenId>& prompt,

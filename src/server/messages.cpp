@@ -241,8 +241,8 @@ class MessagesCompletion final : public Completion {
     out += close_block();
     Json delta{{"stop_reason", stop_reason(end, called_)}, {"stop_sequence", stop_sequence(end)}};
     tell_filtered(delta);
-    return out +
-           event("message_delta", {{"delta", std::move(delta)}, {"usage", usage_json(usage(), true)}});
+    return out + event("message_delta",
+                       {{"delta", std::move(delta)}, {"usage", usage_json(usage(), true)}});
   }
   /// Beside the stop reason, as the API tells of refusals.
   void tell_filtered(Json& json) const {

@@ -77,6 +77,10 @@ class FakeModel final : public Model {
     return {logits_, logits_.size() / vocab, vocab};
   }
 
+  void for_each(std::size_t count, FunctionRef<void(std::size_t)> body) override {
+    backend_->for_each(count, body);
+  }
+
   bool remembers = true;       // false: for more requests than memory has room for
   std::vector<Batch> batches;  // everything that was computed
   std::chrono::milliseconds delay{0};

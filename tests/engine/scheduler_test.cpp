@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <map>
 
 #include "engine/scheduler_fixture.h"
@@ -438,6 +439,26 @@ TEST_F(SchedulerTest, PenaltiesAndSeedsAreEachRequestsOwn) {
   const auto alone = draw(5, 0);
   EXPECT_EQ(draw(5, 3), alone);
   EXPECT_NE(draw(6, 0), alone);
+}
+
+TEST_F(SchedulerTest, OneThatHasNoTokenToDrawFailsAlone) {
+  start();
+  std::vector<Reader> readers(5);
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    Request request = greedy("u");
+    if (i == 2) {
+      for (std::size_t id = 0; id < kVocabulary; ++id) {
+        request.sampling.logit_bias.emplace_back(TokenId{static_cast<std::int32_t>(id)},
+                                                 -std::numeric_limits<float>::infinity());
+      }
+    }
+    add(std::move(request), readers[i]);
+  }
+  run_to_end();
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    EXPECT_EQ(readers[i].answer, i == 2 ? "" : "vwxyz") << i;
+    EXPECT_EQ(readers[i].end->reason, i == 2 ? FinishReason::Failed : FinishReason::Stop) << i;
+  }
 }
 
 TEST_F(SchedulerTest, RefusesATokenizerLargerThanTheModel) {

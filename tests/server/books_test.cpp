@@ -281,8 +281,10 @@ TEST_F(BilledTest, EveryApiTellsTheCost) {
                      {"messages", Json::array({{{"role", "user"}, {"content", "u"}}})}};
   const Json response{{"model", "fake"}, {"input", "u"}};
   const Json streamed{{"stream", true}};
-  EXPECT_DOUBLE_EQ(ask("/v1/messages", message, Json::object()).json().at("usage").at("cost"), 610e-6);
-  EXPECT_DOUBLE_EQ(ask("/v1/responses", response, Json::object()).json().at("usage").at("cost"), 610e-6);
+  EXPECT_DOUBLE_EQ(ask("/v1/messages", message, Json::object()).json().at("usage").at("cost"),
+                   610e-6);
+  EXPECT_DOUBLE_EQ(ask("/v1/responses", response, Json::object()).json().at("usage").at("cost"),
+                   610e-6);
   for (const Json& event : events_of(ask("/v1/messages", message, streamed))) {
     if (event.at("type") != "message_delta") continue;
     EXPECT_DOUBLE_EQ(event.at("usage").at("cost"), 610e-6);

@@ -295,6 +295,9 @@ class CpuBackend final : public Backend {
       std::copy_n(cpu_of(x).row(rows[i]), x.width, cpu_of(out).row(i));
     }
   }
+  void for_each(std::size_t count, FunctionRef<void(std::size_t)> body) override {
+    pool_.run(count, [&](std::size_t i, unsigned) { body(i); });
+  }
 
  private:
   /// Whether attention may round queries and weights to BF16.
