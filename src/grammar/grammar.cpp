@@ -457,4 +457,20 @@ std::shared_ptr<const Grammar> Builder::compile(Rule root) const {
   return Compiler(*this).run(root);
 }
 
+std::shared_ptr<const Grammar> either(const Grammar& one, const Grammar& other) {
+  auto both = std::make_shared<Grammar>(one);
+  const auto node_base = static_cast<std::uint32_t>(both->nodes.size());
+  const auto set_base = static_cast<std::uint32_t>(both->sets.size());
+  both->sets.insert(both->sets.end(), other.sets.begin(), other.sets.end());
+  for (Node node : other.nodes) {
+    node.next += node_base;
+    node.other += node_base;
+    node.set += set_base;
+    both->nodes.push_back(node);
+  }
+  both->start = static_cast<std::uint32_t>(both->nodes.size());
+  both->nodes.push_back({Node::Kind::Split, one.start, other.start + node_base});
+  return both;
+}
+
 }  // namespace fathom::grammar

@@ -52,6 +52,9 @@ struct Grammar {
   std::uint32_t start = 0;
 };
 
+/// The texts of both.
+std::shared_ptr<const Grammar> either(const Grammar& one, const Grammar& other);
+
 /// Limits on what a stranger's grammar may cost. Beyond one, building throws
 /// Error(ResourceLimit).
 inline constexpr std::size_t kMostExpressions = 200'000;

@@ -262,12 +262,9 @@ ChatRequest read_chat_request(const Json& json, const ServedModel& model,
     request.max_thinking_tokens = static_cast<std::size_t>(*most);
   }
   request.tools = read_tools(body);
-  if (request.tools && request.form) {
-    refuse("response_format", "not beside tools: give it without, once the tools have answered");
-  }
   if (request.tools && request.continues) refuse("prefix", "not beside tools");
   if (request.tools && model.chat != nullptr) {
-    request.form = tools_form(*request.tools, model.chat->tool_format());
+    request.form = tools_form(*request.tools, model.chat->tool_format(), request.form);
   }
   refuse_unsupported(body, {"functions", "audio", "prediction", "chat_template",
                             "chat_template_kwargs", "guided_json"});

@@ -20,8 +20,11 @@ std::shared_ptr<const grammar::Grammar> compile(const OutputForm& form,
       return grammar::json_schema_grammar(form.schema);
     case OutputForm::Kind::Gbnf:
       return grammar::gbnf_grammar(form.grammar);
-    case OutputForm::Kind::Tools:
-      return tool_grammar(*form.format, tokenizer, form.functions, form.whole, form.several);
+    case OutputForm::Kind::Tools: {
+      auto calls = tool_grammar(*form.format, tokenizer, form.functions, form.whole, form.several);
+      if (!form.else_content) return calls;
+      return grammar::either(*calls, *compile(*form.else_content, tokenizer));
+    }
   }
   return nullptr;
 }
@@ -40,6 +43,7 @@ std::string key_of(const OutputForm& form) {
       for (const ToolFunction& f : form.functions) {
         key += fmt::format("\n{} {} {}", f.name, f.strict, f.parameters.dump());
       }
+      if (form.else_content) key += "\nor " + key_of(*form.else_content);
       return key;
     }
   }

@@ -26,6 +26,7 @@ struct OutputForm {
   std::vector<ToolFunction> functions = {};
   bool whole = false;
   bool several = true;
+  std::shared_ptr<const OutputForm> else_content = {};  // of an answer that calls nothing
 };
 
 /// Thread-safe.

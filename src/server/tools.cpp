@@ -120,7 +120,8 @@ Json read_tool_calls(const Fields& message) {
   return read;
 }
 
-OutputForm tools_form(const ToolUse& use, const ToolFormat& format) {
+OutputForm tools_form(const ToolUse& use, const ToolFormat& format,
+                      const std::optional<OutputForm>& content) {
   OutputForm form;
   form.kind = OutputForm::Kind::Tools;
   form.field = "tools";
@@ -128,6 +129,11 @@ OutputForm tools_form(const ToolUse& use, const ToolFormat& format) {
   form.format = &format;
   form.whole = use.required;
   form.several = use.several;
+  if (content && !use.required) {
+    // Then nothing is free: the first byte tells which of the two it will be.
+    form.whole = true;
+    form.else_content = std::make_shared<const OutputForm>(*content);
+  }
   return form;
 }
 

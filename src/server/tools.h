@@ -26,8 +26,9 @@ std::optional<ToolUse> read_tools(const Fields& body);
 /// "arguments"}}].
 Json read_tool_calls(const Fields& message);
 
-/// What holds an answer to the tools.
-OutputForm tools_form(const ToolUse& use, const ToolFormat& format);
+/// What holds an answer to the tools; one that may do without them, to `content`.
+OutputForm tools_form(const ToolUse& use, const ToolFormat& format,
+                      const std::optional<OutputForm>& content);
 
 /// A new call's id: "call_" and 24 hexadecimal digits, or what the format wants.
 std::string new_call_id(const ToolFormat& format);

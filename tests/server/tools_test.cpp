@@ -73,6 +73,27 @@ TEST(Tools, AModelThatCallsByItselfIsHeldToTheFormFromThereOn) {
   EXPECT_EQ(choice.at("finish_reason"), "tool_calls");
 }
 
+TEST(Tools, AnAnswerThatCallsNothingIsHeldToTheResponseFormat) {
+  const Json format =
+      Json::parse(R"({"type": "json_schema", "json_schema": {"name": "n", "schema": {
+      "type": "object", "properties": {"n": {"enum": ["yes", "no"]}}, "required": ["n"],
+      "additionalProperties": false}}})");
+  const Json asked{{"tools", kTools}, {"response_format", format}, {"max_tokens", 300}};
+  TestServer words({}, {}, {}, writer("{\"n\": \"maybe\"}"));
+  const Json message = words.chat(asked).json().at("choices")[0].at("message");
+  EXPECT_FALSE(message.contains("tool_calls"));
+  const Json content = Json::parse(message.at("content").get<std::string>());
+  EXPECT_TRUE(content == Json({{"n", "yes"}}) || content == Json({{"n", "no"}})) << content;
+
+  TestServer caller({}, {}, {}, writer("<tool_call>\n{\"name\": \"wait\", \"arguments\": {}}\n"));
+  const Json choice = caller.chat(asked).json().at("choices")[0];
+  EXPECT_EQ(choice.at("finish_reason"), "tool_calls");
+  EXPECT_EQ(choice.at("message").at("tool_calls")[0].at("function").at("name"), "wait");
+  Json must = asked;
+  must["tool_choice"] = "required";
+  EXPECT_EQ(words.chat(must).json().at("choices")[0].at("finish_reason"), "tool_calls");
+}
+
 TEST(Tools, AnAnswerInWordsIsOne) {
   TestServer server({}, {}, {}, writer("no need"));
   const Json choice = server.chat({{"tools", kTools}}).json().at("choices")[0];
@@ -158,7 +179,6 @@ TEST(Tools, BadOnesAreRefusedByField) {
       {{"tools", kTools}, {"tool_choice", {{"type", "function"}, {"function", {{"name", "run"}}}}}},
       "'run'");
   refused({{"tool_choice", "required"}}, "tool_choice");
-  refused({{"tools", kTools}, {"response_format", {{"type", "json_object"}}}}, "response_format");
   refused({{"tools", tool({{"name", "f"}, {"description", "<|end|>"}})}}, "control token");
   Json twice = kTools;
   twice.push_back(kTools[0]);
