@@ -118,6 +118,7 @@ void build_app(CLI::App& app, Context& context) {
   add_self_test_command(app, context);
   add_keys_command(app, context);
   add_usage_command(app, context);
+  add_forget_command(app, context);
   add_pull_command(app, context);
   add_import_command(app, context);
   add_list_command(app, context);

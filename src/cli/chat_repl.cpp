@@ -43,7 +43,7 @@ class Repl {
         format_(format),
         options_(std::move(options)),
         palette_(stdout_palette()),
-        editor_(options_.history_file, command_words()) {}
+        editor_(options_.history_file, command_words(), options_.history_key) {}
 
   void run() {
     greet();

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
+#include "base/secret_key.h"
 #include "cli/chat_session.h"
 
 namespace fathom {
@@ -12,7 +14,8 @@ namespace fathom {
 struct ReplOptions {
   std::string model;  // as the person named it
   std::uint64_t parameters = 0;
-  std::filesystem::path history_file;  // empty: no history is kept
+  std::filesystem::path history_file;    // empty: no history is kept
+  std::optional<SecretKey> history_key;  // under which it is sealed
 };
 
 /// Talks until the person leaves. Errors of single turns are printed, not thrown.

@@ -11,6 +11,7 @@ void add_serve_command(CLI::App& app, Context& context);
 void add_self_test_command(CLI::App& app, Context& context);
 void add_keys_command(CLI::App& app, Context& context);
 void add_usage_command(CLI::App& app, Context& context);
+void add_forget_command(CLI::App& app, Context& context);
 void add_pull_command(CLI::App& app, Context& context);
 void add_import_command(CLI::App& app, Context& context);
 void add_list_command(CLI::App& app, Context& context);

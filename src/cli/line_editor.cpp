@@ -4,6 +4,7 @@
 #include <histedit.h>
 #include <langinfo.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,8 +16,13 @@
 #include <cstring>
 #include <cwchar>
 #include <deque>
+#include <fstream>
+#include <iterator>
+#include <span>
 #include <string_view>
 
+#include "base/atomic_file.h"
+#include "base/error.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "cli/text_wrap.h"
@@ -35,6 +41,8 @@ constexpr const char* kPasteStart = "\033[200~";
 constexpr const char* kPasteEnd = "\033[201~";
 
 constexpr std::size_t kPromptWidth = 2;  // "> "
+
+constexpr std::string_view kSealed = "FATHOM sealed history\n";  // begins such a file
 
 volatile std::sig_atomic_t g_resized = 0;
 void on_resize(int) {
@@ -74,6 +82,7 @@ struct LineEditor::Impl {
   EditLine* editor = nullptr;
   History* history = nullptr;
   std::filesystem::path history_file;
+  std::optional<SecretKey> key;
   std::vector<std::string> words;
   std::string prompt;
   std::deque<char> pending;  // bytes read ahead while looking for a paste
@@ -89,6 +98,55 @@ struct LineEditor::Impl {
     void* self = nullptr;
     ::el_get(editor, EL_CLIENTDATA, &self);
     return *static_cast<Impl*>(self);
+  }
+
+  /// libedit knows files alone: this one is nowhere but in memory.
+  struct MemoryFile {
+    MemoryFile() : fd(::memfd_create("history", MFD_CLOEXEC)) {}
+    ~MemoryFile() { ::close(fd); }
+    MemoryFile(const MemoryFile&) = delete;
+    MemoryFile& operator=(const MemoryFile&) = delete;
+    std::string path() const { return fmt::format("/proc/self/fd/{}", fd); }
+    const int fd;
+  };
+
+  void load_history() {
+    HistEvent event{};
+    std::ifstream file(history_file, std::ios::binary);
+    std::string text(std::istreambuf_iterator<char>(file), {});
+    if (!text.starts_with(kSealed)) {  // written without a key: with one, the next save seals it
+      ::history(history, &event, H_LOAD, history_file.c_str());
+      return;
+    }
+    const auto sealed = std::as_bytes(std::span(text)).subspan(kSealed.size());
+    const auto lines = key ? key->open(sealed, {}) : std::nullopt;
+    if (!lines) {
+      history_file.clear();  // somebody's who has the key
+      return;
+    }
+    const MemoryFile memory;
+    if (::write(memory.fd, lines->data(), lines->size()) < 0) return;
+    ::history(history, &event, H_LOAD, memory.path().c_str());
+  }
+
+  void save_history() {
+    HistEvent event{};
+    if (!key) {
+      ::history(history, &event, H_SAVE, history_file.c_str());
+      return;
+    }
+    const MemoryFile memory;
+    ::history(history, &event, H_SAVE, memory.path().c_str());
+    std::ifstream in(memory.path(), std::ios::binary);
+    const std::string lines(std::istreambuf_iterator<char>(in), {});
+    try {
+      AtomicFile file(history_file);
+      file.write(kSealed);
+      file.write(key->seal(std::as_bytes(std::span(lines)), {}));
+      file.commit();
+    } catch (const Error&) {
+      // As above: it is no reason to stop.
+    }
   }
 
   static char* show_prompt(EditLine* editor) { return of(editor).prompt.data(); }
@@ -269,7 +327,8 @@ struct LineEditor::Impl {
   }
 };
 
-LineEditor::LineEditor(const std::filesystem::path& history_file, std::vector<std::string> words)
+LineEditor::LineEditor(const std::filesystem::path& history_file, std::vector<std::string> words,
+                       const std::optional<SecretKey>& key)
     : impl_(std::make_unique<Impl>()) {
   use_utf8();
   impl_->words = std::move(words);
@@ -279,7 +338,8 @@ LineEditor::LineEditor(const std::filesystem::path& history_file, std::vector<st
   HistEvent event{};
   ::history(impl_->history, &event, H_SETSIZE, 1000);
   ::history(impl_->history, &event, H_SETUNIQUE, 1);
-  if (!history_file.empty()) ::history(impl_->history, &event, H_LOAD, history_file.c_str());
+  if (key) impl_->key = key->derive("chat history");
+  if (!history_file.empty()) impl_->load_history();
 
   EditLine* editor = impl_->editor;
   ::el_set(editor, EL_CLIENTDATA, impl_.get());
@@ -363,7 +423,7 @@ void LineEditor::remember(const std::string& entry) {
   std::error_code ignored;  // a history that cannot be written is no reason to stop a conversation
   std::filesystem::create_directories(impl_->history_file.parent_path(), ignored);
   const mode_t old = ::umask(077);
-  ::history(impl_->history, &event, H_SAVE, impl_->history_file.c_str());
+  impl_->save_history();
   ::umask(old);
 }
 

@@ -3,8 +3,11 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "base/secret_key.h"
 
 namespace fathom {
 
@@ -17,8 +20,11 @@ class LineEditor {
   };
 
   /// Reads from stdin, draws on stdout. History is kept in `history_file` (made private to its
-  /// owner), or nowhere if that is empty. Tab completes `words` at the start of a line.
-  LineEditor(const std::filesystem::path& history_file, std::vector<std::string> words);
+  /// owner), or nowhere if that is empty; with a key sealed under it. One that is sealed under
+  /// another key, or sealed and there is none, is left as it is, and none is kept. Tab completes
+  /// `words` at the start of a line.
+  LineEditor(const std::filesystem::path& history_file, std::vector<std::string> words,
+             const std::optional<SecretKey>& key = {});
   ~LineEditor();
   LineEditor(const LineEditor&) = delete;
   LineEditor& operator=(const LineEditor&) = delete;

@@ -17,6 +17,7 @@
 #include "cli/chat_settings.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/kept_words.h"
 #include "cli/memory.h"
 #include "cli/model_loader.h"
 #include "cli/terminal.h"
@@ -35,6 +36,7 @@ struct RunOptions {
   std::optional<std::int32_t> logprobs;
   bool raw = false;
   bool no_history = false;
+  std::string encryption_key;
 };
 
 /// A pipe or a file holds the rest of the prompt; a device such as /dev/null, or a terminal, not.
@@ -57,16 +59,6 @@ std::string gather_prompt(const std::vector<std::string>& words) {
           "there is no prompt: give one as an argument or through a pipe, or run in a terminal to "
           "chat");
   return prompt;
-}
-
-std::filesystem::path history_file() {
-  const char* state = std::getenv("XDG_STATE_HOME");
-  if (state != nullptr && state[0] == '/') {
-    return std::filesystem::path(state) / "fathom" / "history";
-  }
-  const char* home = std::getenv("HOME");
-  if (home == nullptr || home[0] != '/') return {};
-  return std::filesystem::path(home) / ".local" / "state" / "fathom" / "history";
 }
 
 nlohmann::ordered_json logprobs_json(const Turn& turn, const Tokenizer& tokenizer) {
@@ -163,7 +155,8 @@ void run(const RunOptions& options, Context& context) {
     const std::filesystem::path named(options.model.model);
     repl.model = std::filesystem::exists(named) ? named.filename().string() : named.string();
     repl.parameters = describe(*loaded.checkpoint).parameters;
-    if (!options.no_history) repl.history_file = history_file();
+    if (!options.no_history) repl.history_file = chat_history_file();
+    repl.history_key = read_encryption_key(options.encryption_key);
     run_repl(session, *engine, format.get(), repl);
   } else {
     answer_once(session, *engine, to_string(loaded.precision), prompt, options, context);
@@ -193,6 +186,7 @@ void add_run_command(CLI::App& app, Context& context) {
   command->add_flag("--raw", options->raw, "Continue the text as it is, without a chat template")
       ->group("Answers");
   command->add_flag("--no-history", options->no_history, "Keep no history of what is typed");
+  add_encryption_key_option(*command, options->encryption_key);
   add_json_option(*command, context);
   command->footer(
       "fathom run smollm2:135m                        chat\n"

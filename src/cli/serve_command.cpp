@@ -12,6 +12,7 @@
 #include "base/json_guard.h"
 #include "cli/books_file.h"
 #include "cli/commands.h"
+#include "cli/kept_words.h"
 #include "cli/model_store.h"
 #include "cli/served_files.h"
 #include "cli/served_models.h"
@@ -30,6 +31,8 @@ struct Options {
   std::string price_file;
   std::string filter_file;
   std::uint64_t disk_cache = 0;  // bytes
+  std::string encryption_key_file;
+  std::optional<SecretKey> encryption_key;
   double unload_minutes = 0;
   std::string certificate_file, tls_key_file;
   bool without_tls = false;
@@ -60,14 +63,11 @@ std::vector<std::string> read_keys(const std::string& file) {
   return keys;
 }
 
-std::filesystem::path disk_cache_folder(const Context& context) {
-  return open_store(context).root() / "context-cache";
-}
-
 /// Files that later cannot be opened any more; what is wrong with them is said before anything
 /// large is read.
 void read_files(Options& options) {
   options.api.keys = read_keys(options.key_file);
+  options.encryption_key = read_encryption_key(options.encryption_key_file);
   if (!options.price_file.empty()) {
     options.models.prices =
         server::PriceTable::parse(read_text_file(options.price_file, 1 << 20), options.price_file);
@@ -148,7 +148,9 @@ void serve(Options& options, const Context& context) {
   put_up_file_wall(options, context);
   if (options.disk_cache > 0) {
     ContextStoreOptions cache{disk_cache_folder(context), options.disk_cache};
+    cache.key = options.encryption_key;
     options.models.store = std::make_shared<ContextStore>(cache);  // has a thread: behind the wall
+    options.api.context_store = options.models.store;
   }
   options.models.pool.unload_after =
       std::chrono::milliseconds(static_cast<std::int64_t>(options.unload_minutes * 60'000));
@@ -233,6 +235,7 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->type_name("SIZE")
       ->transform(CLI::AsSizeValue(false).description(""))
       ->group(group);
+  add_encryption_key_option(*command, options->encryption_key_file)->group(group);
   add_books_option(*command, options->books_file)->group(group);
   command
       ->add_option("--prices", options->price_file,

@@ -8,6 +8,10 @@
 //
 //   folder/<64 hex digits>.page   header, tokens, the page as the device lays it out. Mode 0600.
 //
+// The name's first 16 digits tell the scope, so that one key's pages can be found and deleted. With
+// a SecretKey what follows the header is sealed, and the name is one that only the key's owner can
+// make: who has the disk learns neither what was said, nor whether a text that he guesses was.
+//
 // Least recently used pages go when the folder is full. Files appear whole (written elsewhere,
 // renamed); they are not synced: after a power cut some may fail their check.
 #pragma once
@@ -17,12 +21,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/ids.h"
+#include "base/secret_key.h"
 
 namespace fathom {
 
@@ -38,9 +44,17 @@ class PageNames {
   std::span<const PageName> of(std::span<const TokenId> tokens);
 
  private:
+  /// Begins every name.
+  std::uint64_t scope_;
   PageName root_;
   std::vector<PageName> names_;
 };
+
+/// Deletes the pages in `folder`, or those of one scope, whoever wrote them; how many there were.
+/// `key`: what they are sealed with, if they are. A server that runs finds them gone.
+std::size_t forget_pages(const std::filesystem::path& folder,
+                         std::optional<std::uint64_t> scope = {},
+                         const std::optional<SecretKey>& key = {});
 
 struct ContextStoreOptions {
   std::filesystem::path folder;  // made if it is not there, for this user alone
@@ -48,6 +62,9 @@ struct ContextStoreOptions {
   /// Pages that wait to be written. When there is no more room for one it is left out, so that
   /// nobody waits for the disk.
   std::size_t queue_bytes = std::size_t{128} << 20;
+  /// Pages are sealed. Those that are not are deleted at the start; those of another key are never
+  /// found, and go like others that nobody uses.
+  std::optional<SecretKey> key = {};
 };
 
 struct ContextStoreStats {
@@ -56,6 +73,7 @@ struct ContextStoreStats {
   std::uint64_t written = 0;           // and written,
   std::uint64_t left_out = 0;          // not written: the queue was full, or the disk failed,
   std::uint64_t damaged = 0;           // found, but not as they must be
+  std::uint64_t plain_deleted = 0;     // at the start, since pages are sealed now
 };
 
 /// Thread-safe. Shared by the engines of all models.
@@ -75,6 +93,9 @@ class ContextStore {
   /// Hands the page over to be written, if it is not there yet. `wait`: rather than be left out.
   void save(const PageName& name, std::span<const TokenId> tokens, std::vector<std::byte> page,
             bool wait = false);
+  /// Deletes all pages, or those of one scope; how many there were. Waits for those that are being
+  /// written.
+  std::size_t forget(std::optional<std::uint64_t> scope = {});
   /// Waits until nothing waits to be written.
   void flush();
   ContextStoreStats stats() const;

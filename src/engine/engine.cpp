@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <future>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -62,15 +63,28 @@ struct Engine::Impl {
     thread.join();
   }
 
+  /// What shall be forgotten, and who waits for it.
+  struct Forget {
+    std::optional<std::uint64_t> scope;
+    std::promise<std::size_t> done;
+  };
+
   void work() {
     while (true) {
+      std::vector<Forget> to_forget;
+      bool last = false;
       {
         std::unique_lock lock(mutex);
         last_stats = scheduler.stats();
-        changed.wait(lock, [&] { return stopping || !inbox.empty() || scheduler.has_work(); });
+        changed.wait(lock, [&] {
+          return stopping || !inbox.empty() || !forgets.empty() || scheduler.has_work();
+        });
         for (auto& job : std::exchange(inbox, {})) scheduler.add(std::move(job));
-        if (stopping) break;
+        to_forget = std::exchange(forgets, {});
+        last = stopping;
       }
+      for (Forget& each : to_forget) each.done.set_value(scheduler.forget(each.scope));
+      if (last) break;
       try {
         scheduler.step();
       } catch (const std::bad_alloc&) {
@@ -89,6 +103,7 @@ struct Engine::Impl {
   mutable std::mutex mutex;  // guards what follows
   std::condition_variable changed;
   std::vector<std::shared_ptr<Job>> inbox;
+  std::vector<Forget> forgets;
   SchedulerStats last_stats;
   bool stopping = false;
 
@@ -136,6 +151,17 @@ Stream Engine::submit(Request request) {
     queue->changed.notify_one();
   });
   return Stream(std::move(queue), std::move(ticket));
+}
+
+std::size_t Engine::forget(std::optional<std::uint64_t> scope) {
+  std::promise<std::size_t> done;
+  std::future<std::size_t> count = done.get_future();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->forgets.push_back({scope, std::move(done)});
+  }
+  impl_->changed.notify_one();
+  return count.get();
 }
 
 const ModelConfig& Engine::config() const { return impl_->model->config(); }

@@ -69,6 +69,11 @@ class Engine {
   /// The same, for a reader that waits.
   Stream submit(Request request);
 
+  /// Drops what the cache keeps of ended requests, all or those of one Request::cache_scope; what
+  /// requests that run now would leave is dropped at their end. How many sequences. Waits for the
+  /// step that runs. Thread-safe; not on the engine's own thread.
+  std::size_t forget(std::optional<std::uint64_t> scope = {});
+
   const ModelConfig& config() const;
   const Tokenizer& tokenizer() const;
   /// The tokens, for grammars over this vocabulary: control tokens as symbols, those that end an

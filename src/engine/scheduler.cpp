@@ -275,6 +275,19 @@ void Scheduler::save_idle() {
   for (const Idle& idle : idle_) save_pages(idle.sequence, idle.tokens, idle.scope, /*wait=*/true);
 }
 
+std::size_t Scheduler::forget(std::optional<std::uint64_t> scope) {
+  const auto mark = [&](const std::shared_ptr<Job>& job) {
+    if (!scope || job->request.cache_scope == *scope) job->leaves_nothing = true;
+  };
+  std::ranges::for_each(active_, mark);
+  std::ranges::for_each(waiting_, mark);
+  return std::erase_if(idle_, [&](const Idle& idle) {
+    if (scope && idle.scope != *scope) return false;
+    cache_.remove(idle.sequence);
+    return true;
+  });
+}
+
 std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
   batch.clear();
   std::vector<Share> shares;
@@ -342,8 +355,10 @@ bool Scheduler::make_room() {
     finish(*youngest, FinishReason::Length);
     return true;
   }
-  save_pages(*youngest->sequence, std::span(youngest->tokens).first(youngest->fed),
-             youngest->request.cache_scope, /*wait=*/false);
+  if (!youngest->leaves_nothing) {
+    save_pages(*youngest->sequence, std::span(youngest->tokens).first(youngest->fed),
+               youngest->request.cache_scope, /*wait=*/false);
+  }
   retire(*youngest, /*keep_sequence=*/false);
   youngest->fed = 0;
   waiting_.push_front(youngest);
@@ -470,7 +485,7 @@ void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<Samp
 }
 
 bool Scheduler::keep_idle(const Job& job) {
-  if (job.fed == 0 || options_.max_idle == 0) return false;
+  if (job.fed == 0 || options_.max_idle == 0 || job.leaves_nothing) return false;
   try {
     idle_.push_back(
         {*job.sequence,

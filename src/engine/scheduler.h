@@ -75,6 +75,7 @@ struct Job {
   bool thought_closed = false;          // thought_end has been forced: once is enough
   std::size_t fed = 0;                  // how many of them the cache holds
   std::optional<SequenceId> sequence;   // while active
+  bool leaves_nothing = false;          // in the cache, at its end
   bool started = false;                 // has been active before
   std::optional<PageNames> page_names;  // made when they are first asked for
   Usage usage;
@@ -104,6 +105,9 @@ class Scheduler {
   void step();
   /// Ends every request with FinishReason::Cancelled.
   void cancel_all();
+  /// Drops what is kept for reuse, of all scopes or of one: how many sequences. Requests at work go
+  /// on, and leave nothing.
+  std::size_t forget(std::optional<std::uint64_t> scope);
   /// Hands all that is kept for reuse to the context store, and waits for room in its queue.
   void save_idle();
   /// After step() has thrown: ends what it worked on as failed. Requests that wait go on waiting.

@@ -11,6 +11,7 @@
 #include "server/api_error.h"
 #include "server/completion.h"
 #include "server/filter_input.h"
+#include "server/judge.h"
 #include "server/messages.h"
 #include "server/openapi.h"
 #include "server/responses.h"
@@ -131,6 +132,7 @@ std::vector<std::pair<std::string, std::string>> Api::cross_origin_headers(
   if (std::ranges::find(options_.origins, request.origin) == options_.origins.end()) return {};
   return {{"Access-Control-Allow-Origin", request.origin},
           {"Access-Control-Allow-Headers", "authorization, content-type, x-api-key"},
+          {"Access-Control-Allow-Methods", "GET, POST, DELETE"},
           {"Vary", "Origin"}};
 }
 
@@ -176,11 +178,7 @@ std::optional<Key> Api::key_of(const HttpRequest& request) const {
 
 std::uint64_t Api::cache_scope(const HttpRequest& request) const {
   if (!wants_key()) return 0;
-  const std::string_view key = shown_key(request);
-  std::uint64_t scope = 0;
-  crypto_generichash(reinterpret_cast<unsigned char*>(&scope), sizeof scope,
-                     reinterpret_cast<const unsigned char*>(key.data()), key.size(), nullptr, 0);
-  return scope;
+  return cache_scope_of(shown_key(request));
 }
 
 std::span<const Api::Route> Api::routes() {
@@ -200,6 +198,8 @@ std::span<const Api::Route> Api::routes() {
        [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Responses); }},
       {"GET", "/v1/models", models},
       {"GET", "/models", models},
+      {"DELETE", "/v1/context_cache",
+       [](Api& api, const HttpRequest& r) -> Answer { return api.forget(r); }},
       {"GET", "/user/balance",
        [](Api& api, const HttpRequest& r) -> Answer { return api.balance(r); }},
       {"GET", "/health",
@@ -360,6 +360,20 @@ HttpResponse Api::list_models() const {
                     {"owned_by", "fathom"}});
   }
   return json_response({{"object", "list"}, {"data", std::move(data)}});
+}
+
+HttpResponse Api::forget(const HttpRequest& request) const {
+  std::optional<std::uint64_t> scope;
+  if (wants_key()) scope = cache_scope(request);
+  std::size_t sequences = 0;
+  for (const ModelPool::Held& model : models_->loaded()) {
+    sequences += model->engine->forget(scope);
+    for (const auto& judge : model->judges) sequences += judge->forget(scope);
+  }
+  // After the engines, which could still have written pages.
+  const std::size_t pages = options_.context_store ? options_.context_store->forget(scope) : 0;
+  return json_response(
+      {{"object", "context_cache"}, {"deleted", true}, {"sequences", sequences}, {"pages", pages}});
 }
 
 HttpResponse Api::tokenize(const HttpRequest& request) const {

@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/context_store.h"
 #include "server/books.h"
 #include "server/completion_request.h"
 #include "server/generation.h"
@@ -31,6 +32,8 @@ struct ApiOptions {
   std::vector<std::string> hosts;
   /// Origins of web pages that may ask, beside the server's own: "https://chat.example.org".
   std::vector<std::string> origins;
+  /// Pages of the context cache on disk. May be null.
+  std::shared_ptr<ContextStore> context_store;
   /// Keys made by `fathom keys`, their limits, and what is used. May be null.
   std::shared_ptr<Books> books;
   RequestRules rules;
@@ -93,6 +96,8 @@ class Api {
   bool wants_key() const;
   /// The key of the books that the request shows, if it is one of theirs.
   std::optional<Key> key_of(const HttpRequest& request) const;
+  /// Deletes what the context cache has of the asking key; without keys, all.
+  HttpResponse forget(const HttpRequest& request) const;
   HttpResponse tokenize(const HttpRequest& request) const;
   HttpResponse detokenize(const HttpRequest& request) const;
   HttpResponse apply_template(const HttpRequest& request) const;

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstring>
 
 #include "base/error.h"
 #include "server/api_error.h"
@@ -61,6 +62,13 @@ CREATE INDEX IF NOT EXISTS usage_by_key ON usage (key, at);
 
 }  // namespace
 
+std::uint64_t cache_scope_of(std::string_view key) {
+  const Digest digest = digest_of(key);
+  std::uint64_t scope = 0;
+  std::memcpy(&scope, digest.data(), sizeof scope);
+  return scope;
+}
+
 /// A prepared statement; columns and parameters are counted from 0.
 struct Books::Statement {
   Statement(const Books& books, const char* sql) : of(books) {
@@ -105,6 +113,14 @@ struct Books::Statement {
                ? std::string()
                : std::string(bytes, static_cast<std::size_t>(sqlite3_column_bytes(raw, i)));
   }
+  /// Of a column of digests.
+  std::uint64_t scope(int i) const {
+    std::uint64_t scope = 0;
+    if (sqlite3_column_bytes(raw, i) >= static_cast<int>(sizeof scope)) {
+      std::memcpy(&scope, sqlite3_column_blob(raw, i), sizeof scope);
+    }
+    return scope;
+  }
   /// Of SELECT kKeyColumns.
   Key key() const {
     return {integer(0),
@@ -113,7 +129,8 @@ struct Books::Statement {
             integer(3),
             integer(4),
             integer(5),
-            {optional(6), optional(7), optional(8)}};
+            {optional(6), optional(7), optional(8)},
+            scope(9)};
   }
 
   const Books& of;
@@ -122,7 +139,7 @@ struct Books::Statement {
 
 #define FATHOM_KEY_COLUMNS                                                                   \
   "id, name, beginning, created, revoked, spent_nano, requests_per_minute, tokens_per_day, " \
-  "spend_nano"
+  "spend_nano, digest"
 
 void Books::fail_sql(const char* what) const {
   const int code = sqlite3_errcode(db_);

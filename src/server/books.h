@@ -20,6 +20,9 @@ struct sqlite3;
 
 namespace fathom::server {
 
+/// Whose pages of the context cache a key finds: it is the beginning of the key's digest.
+std::uint64_t cache_scope_of(std::string_view key);
+
 struct KeyLimits {
   std::optional<std::int64_t> requests_per_minute;
   std::optional<std::int64_t> tokens_per_day;  // prompt and answer, of the last 24 hours
@@ -34,6 +37,7 @@ struct Key {
   std::int64_t revoked = 0;  // 0: it is good
   std::int64_t spent_nano = 0;
   KeyLimits limits;
+  std::uint64_t cache_scope = 0;  // cache_scope_of() the key
 };
 
 /// One request's account.

@@ -33,6 +33,11 @@ class Judge {
   Ticket ask(std::string_view asked, std::string_view text, std::uint64_t scope,
              EventSink sink) const;
 
+  /// What it keeps of texts that it was asked about, as Engine::forget().
+  std::size_t forget(std::optional<std::uint64_t> scope) const {
+    return model_->engine->forget(scope);
+  }
+
   /// The probability that the text is to be stopped, if this event tells.
   std::optional<double> verdict(const Event& event) const;
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/json_guard.h"
 #include "cli/terminal_program.h"
 #include "cli/tiny_model.h"
 
@@ -154,6 +155,36 @@ TEST_F(ChatTerminal, HistoryComesBackInTheNextChatAndCanBeEdited) {
   terminal.type(key::kEnter);
   terminal.wait_for_prompt();
   EXPECT_THAT(questions(terminal), testing::ElementsAre("\u00e9fir--st"));
+}
+
+TEST_F(ChatTerminal, HistoryIsSealedUnderAKeyAndForgotten) {
+  const auto history = folder.path() / ".local" / "state" / "fathom" / "history";
+  const auto key = (folder.path() / "key").string();
+  write_text(key, std::string(32, 'k'));
+  std::filesystem::permissions(key, std::filesystem::perms::owner_read);
+  std::vector<std::string> sealed = chat();
+  sealed.insert(sealed.end(), {"--encryption-key", key});
+  const auto talk = [&](const std::vector<std::string>& command, const std::string& line) {
+    TerminalProgram terminal(command, folder.path());
+    terminal.wait_for_prompt();
+    terminal.say(line);
+    terminal.type(key::kEnd);
+    EXPECT_EQ(terminal.exit_code(), 0);
+  };
+  const auto raw = [&] { return read_text_file(history, 1 << 20); };
+  talk(chat(), "plain canary");
+  ASSERT_THAT(raw(), HasSubstr("canary"));
+  talk(sealed, "sealed canary");
+  EXPECT_THAT(raw(), testing::Not(HasSubstr("canary"))) << "nor what was there before";
+  talk(chat(), "without the key");
+  EXPECT_THAT(raw(), testing::Not(HasSubstr("without"))) << "what is sealed is left alone";
+  {
+    TerminalProgram terminal(sealed, folder.path());
+    terminal.wait_for_prompt();
+    terminal.type(std::string(key::kUp) + key::kUp);
+    EXPECT_TRUE(terminal.wait([&] { return terminal.screen().line() == "> plain canary"; }))
+        << terminal.screen().text();
+  }
 }
 
 TEST_F(ChatTerminal, TabCompletesACommand) {

@@ -84,7 +84,8 @@ inline Output run(std::vector<std::string> arguments, const std::string& input =
       ::close(pair[1]);
     }
     ::setenv("HOME", home.path().c_str(), 1);
-    for (const char* name : {"FATHOM_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "HF_ENDPOINT"}) {
+    for (const char* name : {"FATHOM_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "HF_ENDPOINT",
+                             "FATHOM_ENCRYPTION_KEY"}) {
       ::unsetenv(name);
     }
     std::vector<char*> argv{const_cast<char*>(executable.c_str())};

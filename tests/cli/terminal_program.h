@@ -46,7 +46,8 @@ class TerminalProgram {
       ::setenv("HOME", home.c_str(), 1);
       ::setenv("TERM", "xterm", 1);
       ::setenv("NO_COLOR", "1", 1);
-      for (const char* name : {"FATHOM_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "LC_ALL"}) {
+      for (const char* name :
+           {"FATHOM_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "LC_ALL", "FATHOM_ENCRYPTION_KEY"}) {
         ::unsetenv(name);
       }
       const std::string executable = program();

@@ -57,7 +57,9 @@ class ContextStoreTest : public SchedulerFixture {
   /// As another process would find it.
   ContextStore& reopen(std::uint64_t capacity = 1 << 20) {
     store.reset();
-    store = std::make_shared<ContextStore>(ContextStoreOptions{folder, capacity});
+    ContextStoreOptions options{folder, capacity};
+    options.key = key;
+    store = std::make_shared<ContextStore>(options);
     return *store;
   }
   void save(int first, bool wait = true) {
@@ -78,9 +80,30 @@ class ContextStoreTest : public SchedulerFixture {
     return found;
   }
 
+  /// Whether these bytes are anywhere in the folder's files, or in their names.
+  bool on_disk(std::string_view bytes) const {
+    for (const fs::path& file : files()) {
+      std::ifstream in(file, std::ios::binary);
+      const std::string all((std::istreambuf_iterator<char>(in)), {});
+      if (all.find(bytes) != std::string::npos || file.string().find(bytes) != std::string::npos) {
+        return true;
+      }
+    }
+    return false;
+  }
+  void expect_damage_is_found();
+  void expect_kills_leave_no_wrong_page();
+
   fs::path folder;
+  std::optional<SecretKey> key;
   std::shared_ptr<ContextStore> store;
 };
+
+/// What the raw file of a page has of its tokens.
+std::string as_bytes_of(std::span<const TokenId> tokens) {
+  const auto bytes = std::as_bytes(tokens);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 TEST_F(ContextStoreTest, NamesTellEverythingThatAPageDependsOn) {
   const auto tokens = some_tokens(0, 200);
@@ -120,7 +143,7 @@ TEST_F(ContextStoreTest, OnlyThisUserMayReadIt) {
   EXPECT_EQ(status.st_mode & 0777, 0600u);
 }
 
-TEST_F(ContextStoreTest, ADamagedPageIsNotGivenAndGoes) {
+void ContextStoreTest::expect_damage_is_found() {
   reopen();
   save(1);
   store->flush();
@@ -148,6 +171,8 @@ TEST_F(ContextStoreTest, ADamagedPageIsNotGivenAndGoes) {
   EXPECT_FALSE(loads(1)) << "more than all of it";
   EXPECT_EQ(store->stats().damaged, 1u);
 }
+
+TEST_F(ContextStoreTest, ADamagedPageIsNotGivenAndGoes) { expect_damage_is_found(); }
 
 TEST_F(ContextStoreTest, APageUnderAnothersNameIsNotGiven) {
   reopen();
@@ -213,7 +238,7 @@ TEST_F(ContextStoreTest, ADiskThatFailsLosesPagesAndNothingElse) {
   EXPECT_TRUE(loads(1)) << "once there is room again";
 }
 
-TEST_F(ContextStoreTest, AProcessKilledWhileItWritesLeavesNoWrongPage) {
+void ContextStoreTest::expect_kills_leave_no_wrong_page() {
   constexpr int kRounds = 30, kPages = 40;
   std::mt19937 random(1);
   for (int round = 0; round < kRounds; ++round) {
@@ -231,6 +256,130 @@ TEST_F(ContextStoreTest, AProcessKilledWhileItWritesLeavesNoWrongPage) {
   for (int i = 0; i < kPages; ++i) found += loads(i);
   EXPECT_GT(found, 0);
   EXPECT_EQ(store->stats().damaged, 0u) << "pages appear whole or not at all";
+}
+
+TEST_F(ContextStoreTest, AProcessKilledWhileItWritesLeavesNoWrongPage) {
+  expect_kills_leave_no_wrong_page();
+}
+
+// --- forgetting ---------------------------------------------------------------------------------
+
+TEST_F(ContextStoreTest, WhatIsForgottenIsInNoFile) {
+  reopen();
+  const auto canary = some_tokens(4000);
+  store->save(name_of(canary, 1), canary, page_of(1), true);
+  const auto other = some_tokens(5000);
+  store->save(name_of(other, 2), other, page_of(2), true);
+  store->flush();
+  ASSERT_TRUE(on_disk(as_bytes_of(canary))) << "else this test looks for the wrong thing";
+  EXPECT_EQ(store->forget(1), 1U);
+  EXPECT_FALSE(on_disk(as_bytes_of(canary)));
+  EXPECT_TRUE(on_disk(as_bytes_of(other))) << "another key's";
+  EXPECT_FALSE(store->has(name_of(canary, 1)));
+  EXPECT_EQ(store->forget(1), 0U);
+  EXPECT_EQ(store->forget(), 1U);
+  EXPECT_EQ(files().size(), 0U);
+  EXPECT_EQ(store->stats().bytes, 0U);
+}
+
+TEST_F(ContextStoreTest, WhatIsForgottenOnItsWayToTheDiskDoesNotArrive) {
+  reopen(std::uint64_t{1} << 30);
+  for (int i = 0; i < 50; ++i) {
+    const auto tokens = some_tokens(i);
+    store->save(name_of(tokens), tokens, page_of(i, 100'000), true);
+  }
+  EXPECT_EQ(store->forget(), 50U);
+  store->flush();
+  EXPECT_EQ(files().size(), 0U);
+  save(1);
+  EXPECT_TRUE(loads(1)) << "what comes after is kept";
+}
+
+TEST_F(ContextStoreTest, PagesThatSomebodyElseDeletedAreNotThere) {
+  reopen();
+  const auto canary = some_tokens(4000);
+  store->save(name_of(canary, 1), canary, page_of(1), true);
+  save(2);
+  store->flush();
+  EXPECT_EQ(forget_pages(folder, 1), 1U);
+  std::vector<std::byte> page(kPage);
+  EXPECT_FALSE(store->load(name_of(canary, 1), canary, page));
+  EXPECT_EQ(store->stats().damaged, 0U) << "gone, not damaged";
+  EXPECT_TRUE(loads(2));
+  EXPECT_EQ(forget_pages(folder), 1U);
+  EXPECT_EQ(forget_pages(folder / "nowhere"), 0U);
+}
+
+// --- sealed -------------------------------------------------------------------------------------
+
+class SealedStoreTest : public ContextStoreTest {
+ protected:
+  SealedStoreTest() { key.emplace(std::string(32, 's')); }
+};
+
+TEST_F(SealedStoreTest, IsFoundAfterARestartWithItsKeyAlone) {
+  reopen();
+  for (int i = 0; i < 5; ++i) save(i);
+  reopen();
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(loads(i));
+  key.emplace(std::string(32, 't'));
+  reopen();
+  EXPECT_FALSE(loads(0)) << "with another";
+  key.reset();
+  reopen();
+  EXPECT_FALSE(loads(0)) << "with none";
+  EXPECT_EQ(store->stats().damaged, 0U);
+  EXPECT_EQ(store->stats().pages, 5U) << "they take their room, and go when it is wanted";
+}
+
+TEST_F(SealedStoreTest, TheDiskTellsNothingOfWhatWasSaid) {
+  reopen();
+  const auto canary = some_tokens(4000);
+  store->save(name_of(canary), canary, page_of(1), true);
+  store->flush();
+  ASSERT_EQ(files().size(), 1U);
+  EXPECT_FALSE(on_disk(as_bytes_of(canary)));
+  EXPECT_FALSE(on_disk(as_bytes_of(std::span(canary).first(2))));
+  const std::vector<std::byte> page = page_of(1);
+  EXPECT_FALSE(on_disk({reinterpret_cast<const char*>(page.data()), 16}));
+  // Nor by its name, to somebody who guesses the text.
+  std::string guess;
+  for (const std::byte byte : name_of(canary))
+    guess += fmt::format("{:02x}", std::to_integer<int>(byte));
+  EXPECT_FALSE(on_disk(guess));
+  EXPECT_FALSE(on_disk(guess.substr(16)));
+}
+
+TEST_F(SealedStoreTest, WhatWasPlainIsDeleted) {
+  const std::optional<SecretKey> later = std::exchange(key, std::nullopt);
+  reopen();
+  const auto canary = some_tokens(4000);
+  store->save(name_of(canary), canary, page_of(1), true);
+  store->flush();
+  ASSERT_TRUE(on_disk(as_bytes_of(canary)));
+  key = later;
+  reopen();
+  EXPECT_FALSE(on_disk(as_bytes_of(canary)));
+  EXPECT_EQ(store->stats().plain_deleted, 1U);
+}
+
+TEST_F(SealedStoreTest, ADamagedPageIsNotGivenAndGoes) { expect_damage_is_found(); }
+
+TEST_F(SealedStoreTest, AProcessKilledWhileItWritesLeavesNoWrongPage) {
+  expect_kills_leave_no_wrong_page();
+}
+
+TEST_F(SealedStoreTest, OneScopeIsForgotten) {
+  reopen();
+  for (const std::uint64_t scope : {1, 2}) {
+    const auto tokens = some_tokens(4000);
+    store->save(name_of(tokens, scope), tokens, page_of(1), true);
+  }
+  store->flush();
+  EXPECT_EQ(forget_pages(folder, 1), 0U) << "without the key nobody knows whose they are";
+  EXPECT_EQ(forget_pages(folder, 1, key), 1U);
+  EXPECT_EQ(store->forget(2), 1U);
+  EXPECT_EQ(files().size(), 0U);
 }
 
 // --- with a scheduler ---------------------------------------------------------------------------
@@ -293,6 +442,30 @@ TEST_F(ContextOnDisk, AConversationThatGoesOnLoadsWhatMemoryHasNot) {
   EXPECT_EQ(shorter.end->usage.cached_tokens, 64u);
   // Memory has 100 tokens of it, which is in the middle of a page.
   EXPECT_EQ(ask(prompt).cached_tokens, 256u);
+}
+
+TEST_F(ContextOnDisk, WhatIsForgottenIsReadAgain) {
+  restart();
+  ask(prompt, 1);
+  ask(prompt, 2);
+  EXPECT_EQ(scheduler->forget(1), 1U);
+  EXPECT_EQ(ask(prompt, 1).cached_tokens, 0U);
+  EXPECT_GT(ask(prompt, 2).cached_tokens, 0U);
+  EXPECT_GE(scheduler->forget({}), 2U);
+  scheduler->save_idle();
+  store->flush();
+  EXPECT_EQ(files().size(), 0U);
+}
+
+TEST_F(ContextOnDisk, ARequestAtWorkLeavesNothingOnceItIsForgotten) {
+  restart();
+  Reader reader;
+  add(greedy(prompt, 4), reader);
+  scheduler->step();
+  EXPECT_EQ(scheduler->forget({}), 0U);
+  run_to_end();
+  EXPECT_EQ(reader.answer, "bcde");
+  EXPECT_EQ(ask(prompt).cached_tokens, 0U);
 }
 
 TEST_F(ContextOnDisk, NobodyFindsAnothersPages) {
