@@ -239,7 +239,7 @@ TEST_F(ContextStoreTest, ADiskThatFailsLosesPagesAndNothingElse) {
 }
 
 void ContextStoreTest::expect_kills_leave_no_wrong_page() {
-  constexpr int kRounds = 30, kPages = 40;
+  constexpr int kRounds = 100, kPages = 40;
   std::mt19937 random(1);
   for (int round = 0; round < kRounds; ++round) {
     const pid_t child = ::fork();
