@@ -89,6 +89,9 @@ class Repl {
           "A model of {} million parameters is quick, but it often errs and repeats itself.",
           (options_.parameters + 500'000) / 1'000'000));
     }
+    if (!options_.history_file.empty() && !editor_.keeps_history()) {
+      whisper("The history is sealed under another --encryption-key: nothing is added to it.");
+    }
     whisper("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n");
   }
 

@@ -1,15 +1,12 @@
 // `fathom forget`: deletes what was said.
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/books_file.h"
 #include "cli/commands.h"
 #include "cli/kept_words.h"
-#include "cli/model_store.h"
 #include "engine/context_store.h"
 #include "server/books.h"
 

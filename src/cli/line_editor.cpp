@@ -416,6 +416,8 @@ LineEditor::Outcome LineEditor::read(const std::string& prompt, std::string& lin
   return Outcome::Line;
 }
 
+bool LineEditor::keeps_history() const { return !impl_->history_file.empty(); }
+
 void LineEditor::remember(const std::string& entry) {
   HistEvent event{};
   ::history(impl_->history, &event, H_ENTER, with_signs(entry).c_str());

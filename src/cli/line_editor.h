@@ -32,6 +32,8 @@ class LineEditor {
   /// `prompt` may hold escape sequences between \1 characters. Without line break in `line`, unless
   /// the text was pasted.
   Outcome read(const std::string& prompt, std::string& line);
+  /// False also for one that is sealed under a key that is not this one.
+  bool keeps_history() const;
   /// Adds an entry to the history, once if it repeats the last one.
   void remember(const std::string& entry);
 

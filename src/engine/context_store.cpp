@@ -80,12 +80,13 @@ std::string to_hex(const PageName& name) {
   return hex;
 }
 
-/// The page that a file of this name holds, if it is one.
-std::optional<PageName> page_of(const fs::directory_entry& entry) {
+/// The page that a file with this suffix holds, if it is one.
+std::optional<PageName> page_of(const fs::directory_entry& entry,
+                                std::string_view suffix = kSuffix) {
   const std::string file = entry.path().filename().string();
   const std::string_view stem = std::string_view(file).substr(0, file.find('.'));
   std::error_code error;
-  const bool ours = file.ends_with(kSuffix) && stem.size() == 64 &&
+  const bool ours = file == std::string(stem) + std::string(suffix) && stem.size() == 64 &&
                     stem.find_first_not_of("0123456789abcdef") == std::string_view::npos &&
                     entry.is_regular_file(error) && !entry.is_symlink(error);
   return ours ? std::optional(from_hex(stem)) : std::nullopt;
@@ -466,7 +467,9 @@ std::size_t forget_pages(const fs::path& folder, std::optional<std::uint64_t> sc
   std::size_t count = 0;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::optional<PageName> name = page_of(entry);
+    // What a killed server had not finished holds words like what it had.
+    std::optional<PageName> name = page_of(entry);
+    if (!name) name = page_of(entry, kUnfinished);
     if (!name || (scope && !is_of(*name, *scope))) continue;
     std::error_code failed;
     count += fs::remove(entry.path(), failed) ? 1 : 0;

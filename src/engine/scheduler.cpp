@@ -13,11 +13,6 @@ double seconds_between(Job::Clock::time_point from, Job::Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-std::size_t common_prefix(std::span<const TokenId> a, std::span<const TokenId> b) {
-  const auto [end, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return static_cast<std::size_t>(end - a.begin());
-}
-
 std::size_t choose_context(const ModelConfig& config, const SchedulerOptions& options) {
   const auto trained =
       static_cast<std::size_t>(std::max<std::int64_t>(config.max_position_embeddings, 1));
@@ -56,9 +51,6 @@ class CancelObserver final : public Observer {
 
 /// Smaller batches are over soon, and are not worth the observer's look at the hidden states.
 constexpr std::size_t kLongBatch = 64;
-
-/// Tokens that another request is about to have read: fewer are sooner read again.
-constexpr std::size_t kWorthWaiting = 16;
 
 }  // namespace
 
@@ -169,33 +161,6 @@ void Scheduler::admit() {
   }
 }
 
-Scheduler::Match Scheduler::find_match(const Job& job) const {
-  // At least the last token is computed anew: its logits are what the answer begins with.
-  const std::span<const TokenId> reusable(job.tokens.data(), job.tokens.size() - 1);
-  Match best;
-  const auto consider = [&](SequenceId sequence, std::span<const TokenId> held,
-                            std::uint64_t scope) {
-    if (scope != job.request.cache_scope) return;
-    const std::size_t common = common_prefix(held, reusable);
-    if (common > best.tokens) best = {sequence, common};
-  };
-  for (const Idle& idle : idle_) consider(idle.sequence, idle.tokens, idle.scope);
-  for (const auto& other : active_) {
-    consider(*other->sequence, std::span(other->tokens.data(), other->fed),
-             other->request.cache_scope);
-  }
-  return best;
-}
-
-bool Scheduler::is_being_read(const Job& job, std::size_t known) const {
-  const std::span<const TokenId> reusable(job.tokens.data(), job.tokens.size() - 1);
-  return std::ranges::any_of(active_, [&](const auto& other) {
-    if (other->writing() || other->request.cache_scope != job.request.cache_scope) return false;
-    const std::size_t common = common_prefix(other->tokens, reusable);
-    return other->fed < common && common >= known + kWorthWaiting;
-  });
-}
-
 void Scheduler::start(Job& job, const Match& match) {
   job.fed = match.tokens;
   const auto idle = std::find_if(idle_.begin(), idle_.end(),
@@ -216,76 +181,6 @@ void Scheduler::start(Job& job, const Match& match) {
   job.begun = Job::Clock::now();
   job.usage.cached_tokens = job.fed;
   job.usage.queue_seconds = seconds_between(job.submitted, job.begun);
-}
-
-PageNames& Scheduler::names_of(Job& job) const {
-  if (!job.page_names) {
-    job.page_names.emplace(options_.context_fingerprint, job.request.cache_scope);
-  }
-  return *job.page_names;
-}
-
-void Scheduler::load_pages(Job& job) {
-  if (!options_.context_store) return;
-  ContextStore& store = *options_.context_store;
-  // At least the last token is computed anew.
-  const std::span<const TokenId> reusable(job.tokens.data(), job.tokens.size() - 1);
-  const std::span<const PageName> names = names_of(job).of(reusable);
-  std::vector<std::byte> bytes;
-  for (std::size_t page = job.fed / KvCache::kPageTokens; page < names.size(); ++page) {
-    if (!store.has(names[page])) return;
-    const std::size_t begin = page * KvCache::kPageTokens;
-    bytes.resize(cache_.page_bytes());
-    if (!store.load(names[page], reusable.subspan(begin, KvCache::kPageTokens), bytes)) return;
-    try {
-      // A page that the sequence has begun gives way to the full one.
-      if (job.fed > begin) cache_.truncate(*job.sequence, begin);
-      job.fed = begin;
-      cache_.append_page(*job.sequence, bytes);
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::ResourceLimit) return;
-      throw;
-    }
-    job.fed = begin + KvCache::kPageTokens;
-  }
-}
-
-void Scheduler::save_pages(SequenceId sequence, std::span<const TokenId> tokens,
-                           std::uint64_t scope, bool wait) {
-  if (!options_.context_store) return;
-  ContextStore& store = *options_.context_store;
-  try {
-    PageNames names(options_.context_fingerprint, scope);
-    std::size_t page = 0;
-    for (const PageName& name : names.of(tokens)) {
-      const std::size_t begin = page * KvCache::kPageTokens;
-      if (!store.has(name)) {
-        std::vector<std::byte> bytes(cache_.page_bytes());
-        cache_.read_page(sequence, page, bytes);
-        store.save(name, tokens.subspan(begin, KvCache::kPageTokens), std::move(bytes), wait);
-      }
-      ++page;
-    }
-  } catch (const std::bad_alloc&) {
-    // Then it is read again one day: what makes room must not fail for want of some.
-  }
-}
-
-void Scheduler::save_idle() {
-  for (const Idle& idle : idle_) save_pages(idle.sequence, idle.tokens, idle.scope, /*wait=*/true);
-}
-
-std::size_t Scheduler::forget(std::optional<std::uint64_t> scope) {
-  const auto mark = [&](const std::shared_ptr<Job>& job) {
-    if (!scope || job->request.cache_scope == *scope) job->leaves_nothing = true;
-  };
-  std::ranges::for_each(active_, mark);
-  std::ranges::for_each(waiting_, mark);
-  return std::erase_if(idle_, [&](const Idle& idle) {
-    if (scope && idle.scope != *scope) return false;
-    cache_.remove(idle.sequence);
-    return true;
-  });
 }
 
 std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
@@ -363,16 +258,6 @@ bool Scheduler::make_room() {
   youngest->fed = 0;
   waiting_.push_front(youngest);
   ++preemptions_;
-  return true;
-}
-
-bool Scheduler::evict_idle(std::optional<SequenceId> except) {
-  const auto oldest = std::find_if(idle_.begin(), idle_.end(),
-                                   [&](const Idle& each) { return each.sequence != except; });
-  if (oldest == idle_.end()) return false;
-  save_pages(oldest->sequence, oldest->tokens, oldest->scope, /*wait=*/false);
-  cache_.remove(oldest->sequence);
-  idle_.erase(oldest);
   return true;
 }
 
@@ -482,20 +367,6 @@ void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<Samp
   for (Segment& segment : segments) {
     job.sink(Delta{segment.channel, std::move(segment.text), std::exchange(token, {})});
   }
-}
-
-bool Scheduler::keep_idle(const Job& job) {
-  if (job.fed == 0 || options_.max_idle == 0 || job.leaves_nothing) return false;
-  try {
-    idle_.push_back(
-        {*job.sequence,
-         {job.tokens.begin(), job.tokens.begin() + static_cast<std::ptrdiff_t>(job.fed)},
-         job.request.cache_scope});
-  } catch (const std::bad_alloc&) {
-    return false;  // a job must be able to end; its prompt is then read again
-  }
-  if (idle_.size() > options_.max_idle) evict_idle();
-  return true;
 }
 
 void Scheduler::retire(Job& job, bool keep_sequence) {

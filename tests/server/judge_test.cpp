@@ -5,7 +5,7 @@
 
 #include "server/judge.h"
 #include "server/process.h"
-#include "server/test_server.h"
+#include "server/scripted.h"
 
 namespace fathom {
 namespace {
@@ -37,23 +37,12 @@ TokenId dislikes_end(TokenId last, std::size_t) {
   return last >= ids("x")[0] && last <= ids("z")[0] ? ids("Y")[0] : ids("N")[0];
 }
 
-/// Writes `text` after a prompt, then ends.
-FakeModel::Script writes(const std::string& text) {
-  const auto written = std::make_shared<std::size_t>(0);
-  const auto next = std::make_shared<std::size_t>(0);
-  return [=, wanted = ids(text)](TokenId, std::size_t position) {
-    if (position != *next) *written = 0;  // another prompt
-    *next = position + 1;
-    return *written < wanted.size() ? wanted[(*written)++] : kEnd;
-  };
-}
-
 class JudgedServer {
  public:
   /// A model that says `answer`, and a judge of it with further members of the filter's file.
   explicit JudgedServer(const std::string& answer, const std::string& more = {},
                         milliseconds judge_time = {}, int judge_context = 1000)
-      : JudgedServer(Fake(writes(answer)), Fake(dislikes_end, judge_time, judge_context), more) {}
+      : JudgedServer(Fake(says(answer)), Fake(dislikes_end, judge_time, judge_context), more) {}
   JudgedServer(Fake model, Fake judge, const std::string& more)
       : main_(std::move(model)), judge_(std::move(judge)), judge_model_(judge_.model) {
     std::string file = R"({"judges": [{"name": "j", "model": "m", "reason": "not here")" + more;
@@ -73,6 +62,11 @@ class JudgedServer {
     more["messages"] = Json::array({{{"role", "user"}, {"content", text}}});
     return server_->chat(more);
   }
+  Reply messages(const std::string& text) {
+    const Json messages = Json::array({{{"role", "user"}, {"content", text}}});
+    return server_->ask(post(
+        "/v1/messages", Json{{"model", "fake"}, {"max_tokens", 9}, {"messages", messages}}.dump()));
+  }
   std::string metrics() { return server_->ask(get("/metrics")).body; }
 
  private:
@@ -86,26 +80,6 @@ class JudgedServer {
 const char* const kInput = R"(, "applies_to": ["input"])";
 const char* const kOutput = R"(, "applies_to": ["output"])";
 Json told(const char* in) { return {{"rule", "j"}, {"reason", "not here"}, {"in", in}}; }
-
-struct Streamed {
-  std::string content, reasoning, reason;
-  Json filtered;
-};
-Streamed joined(const Reply& reply) {
-  Streamed all;
-  for (const std::string& event : reply.events()) {
-    if (event == "[DONE]") continue;
-    const Json choice = Json::parse(event).at("choices")[0];
-    const Json& delta = choice.at("delta");
-    if (delta.contains("content") && delta.at("content").is_string()) {
-      all.content += delta.at("content").get<std::string>();
-    }
-    all.reasoning += delta.value("reasoning_content", "");
-    if (choice.at("finish_reason").is_string()) all.reason = choice.at("finish_reason");
-    if (choice.contains("filtered")) all.filtered = choice.at("filtered");
-  }
-  return all;
-}
 
 // ---- input --------------------------------------------------------------------------------------
 
@@ -149,9 +123,7 @@ TEST(Judged, AllThatTheModelWouldReadIsJudged) {
   EXPECT_EQ(asked("/v1/completions", {{"prompt", "ax"}}), 400U);
   EXPECT_EQ(asked("/v1/completions", {{"prompt", "a"}, {"suffix", "x"}}), 400U);
   EXPECT_EQ(asked("/v1/responses", {{"model", "fake"}, {"input", "ax"}}), 400U);
-  const Json text = Json::array({{{"role", "user"}, {"content", "ax"}}});
-  const Reply reply = on.server().ask(
-      post("/v1/messages", Json{{"model", "fake"}, {"max_tokens", 9}, {"messages", text}}.dump()));
+  const Reply reply = on.messages("ax");
   EXPECT_EQ(reply.status, 400U);
   EXPECT_EQ(reply.json().at("type"), "error") << "in the API's own form";
 }
@@ -201,7 +173,7 @@ TEST(Judged, AStreamIsGivenAsFarAsItWasJudged) {
 
 TEST(Judged, TheEngineStopsWithTheAnswer) {
   // All of it would take 4 s.
-  JudgedServer on(Fake(writes("ab" + std::string(800, 'x')), milliseconds(5)), Fake(dislikes_end),
+  JudgedServer on(Fake(says("ab" + std::string(800, 'x')), milliseconds(5)), Fake(dislikes_end),
                   std::string(kOutput) + R"(, "every": 10)");
   EXPECT_EQ(joined(on.chat("a", {{"stream", true}})).content, "");
   EXPECT_TRUE(soon([&] { return on.server().stats().active == 0; }));
@@ -248,12 +220,7 @@ TEST(Judged, AJudgeThatFailsLetsNothingOut) {
 
 TEST(Judged, OtherApisSayItTheirWay) {
   JudgedServer on("tell x", kOutput);
-  const Json text = Json::array({{{"role", "user"}, {"content", "a"}}});
-  const Json message =
-      on.server()
-          .ask(post("/v1/messages",
-                    Json{{"model", "fake"}, {"max_tokens", 9}, {"messages", text}}.dump()))
-          .json();
+  const Json message = on.messages("a").json();
   EXPECT_EQ(message.at("stop_reason"), "refusal");
   EXPECT_EQ(message.at("stop_details").at("rule"), "j");
   const Json response =
