@@ -257,10 +257,10 @@ Api::Answer Api::route(const HttpRequest& request) {
   throw ApiError(404, fmt::format("there is nothing at {}", request.path));
 }
 
-ModelPool::Held Api::model_for(const Json& body) const {
+ModelPool::Held Api::model_for(const Json& body, bool streams) const {
   const auto asked = Fields(body).text("model");
   ModelPool::Held held = models_->find(asked);
-  if (!held) throw LoadFirst{asked};
+  if (!held) throw LoadFirst{asked, streams};
   return held;
 }
 
@@ -282,7 +282,7 @@ SchedulerStats Api::engine_stats() const {
 Api::Answer Api::generate(const HttpRequest& request, Kind kind) {
   if (draining_) throw ApiError(503, "the server is going down");
   const Json body = parse_body(request.body);
-  const ModelPool::Held held = model_for(body);
+  const ModelPool::Held held = model_for(body, Fields(body).boolean("stream").value_or(false));
   const ServedModel& model = *held;
   const std::uint64_t scope = cache_scope(request);
   check_queue(model, scope);

@@ -44,6 +44,7 @@ struct ApiOptions {
 /// A request wants a model that is not in memory: load() it, then handle() the request again.
 struct LoadFirst {
   std::optional<std::string> model;  // as the request names it
+  bool streams = false;              // its answer will be server-sent events
 };
 
 class Api {
@@ -85,7 +86,7 @@ class Api {
   enum class Kind { Chat, Text, Messages, Responses };
   Answer generate(const HttpRequest& request, Kind kind);
   /// The model that the body names. Throws ApiError(404), LoadFirst.
-  ModelPool::Held model_for(const Json& body) const;
+  ModelPool::Held model_for(const Json& body, bool streams = false) const;
   /// Of all loaded models together.
   SchedulerStats engine_stats() const;
   /// Throws ApiError(429).

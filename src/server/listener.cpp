@@ -8,9 +8,8 @@
 
 #include <poll.h>
 
-#include <atomic>
 #include <csignal>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <set>
 #include <utility>
@@ -18,6 +17,7 @@
 
 #include "server/api_error.h"
 #include "server/counted_body.h"
+#include "server/inbox.h"
 #include "server/tls.h"
 #include "server/wire.h"
 
@@ -32,64 +32,6 @@ using Parser = http::request_parser<CountedBody>;
 
 constexpr int kMostLoads = 3;  // of a model, for one request
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
-
-/// What the engine has said of a generation and its connection has not read yet. Bounded by the
-/// answers' own length: an event a token. The engine may hold it longer than the listener lives, so
-/// that nothing of the listener may stay in it once it is closed.
-class Inbox {
- public:
-  explicit Inbox(const asio::any_io_executor& executor)
-      : timer_(std::make_shared<asio::steady_timer>(executor)) {}
-
-  /// On the engine's thread, which nothing here may end: an event that there is no memory for ends
-  /// its connection.
-  void put(std::size_t choice, Event event) noexcept {
-    const std::scoped_lock lock(mutex_);
-    if (timer_ == nullptr) return;
-    try {
-      events_.emplace_back(choice, std::move(event));
-      if (events_.size() > 1) return;
-      asio::post(timer_->get_executor(), [timer = timer_] { timer->cancel(); });
-    } catch (const std::bad_alloc&) {
-      lost_ = true;
-    }
-  }
-
-  // The rest on the connection's thread.
-
-  std::vector<std::pair<std::size_t, Event>> take() {
-    const std::scoped_lock lock(mutex_);
-    return std::exchange(events_, {});
-  }
-  /// Waits until something has come, the client has gone, or `limit` has passed.
-  asio::awaitable<void> wait(std::chrono::milliseconds limit) {
-    {
-      const std::scoped_lock lock(mutex_);
-      if (!events_.empty() || gone_) co_return;
-    }
-    // What comes from here on is posted to this thread, thus after the wait has begun.
-    timer_->expires_after(limit);
-    co_await timer_->async_wait(kTuple);
-  }
-  void leave() {
-    gone_ = true;
-    if (timer_ != nullptr) timer_->cancel();
-  }
-  bool gone() const { return gone_ || lost_; }
-  bool closed() const { return timer_ == nullptr; }
-  void close() {
-    const std::scoped_lock lock(mutex_);
-    timer_.reset();
-    events_.clear();
-  }
-
- private:
-  std::shared_ptr<asio::steady_timer> timer_;  // null: closed
-  bool gone_ = false;                          // the client has closed the connection
-  std::atomic<bool> lost_ = false;             // an event has
-  std::mutex mutex_;
-  std::vector<std::pair<std::size_t, Event>> events_;
-};
 
 HttpRequest read_request(const Parser::value_type& message) {
   const auto field = [&](http::field name) { return std::string(message[name]); };
@@ -237,34 +179,29 @@ struct Listener::Impl {
         parser.get().body().share.give_back();
         if (!said_nothing) {
           const HttpResponse failure = parse_failure(error, options, form_of(request));
-          co_await write(connection, failure, request, 11, false);
+          co_await write(*connection, failure, request, 11, false);
         }
         break;
       }
       const unsigned version = parser.get().version();
       const bool keep_alive = parser.get().keep_alive() && !refused;
       if (refused) {
-        co_await write(connection, *refused, request, version, false);
+        co_await write(*connection, *refused, request, version, false);
         break;
       }
       request.body = std::move(parser.get().body().text);
       Api::Answer answer = co_await asio::co_spawn(
           workers, [&]() -> asio::awaitable<Api::Answer> { co_return api.handle(request); },
           asio::use_awaitable);
+      EventStream events{*this, *connection, request, version, keep_alive};
       // A model that is not in memory is loaded first, one at a time. It may have had to go again
       // before this request's turn: then once more.
       for (int tries = 0; std::holds_alternative<LoadFirst>(answer); ++tries) {
-        std::optional<HttpResponse> failed;
+        std::optional<HttpResponse> failed =
+            ApiError(503, "other models are wanted just as much; try again")
+                .response(form_of(request));
         if (tries < kMostLoads) {
-          failed = co_await asio::co_spawn(
-              loader,
-              [&]() -> asio::awaitable<std::optional<HttpResponse>> {
-                co_return api.load(request, std::get<LoadFirst>(answer));
-              },
-              asio::use_awaitable);
-        } else {
-          failed = ApiError(503, "other models are wanted just as much; try again")
-                       .response(form_of(request));
+          failed = co_await load(std::get<LoadFirst>(answer), request, events);
         }
         if (failed) {
           answer = std::move(*failed);
@@ -279,10 +216,10 @@ struct Listener::Impl {
       parser.get().body().share.give_back();
       bool go_on = false;
       if (auto* response = std::get_if<HttpResponse>(&answer)) {
-        go_on = co_await write(connection, *response, request, version, keep_alive);
+        go_on = co_await events.give(*response);
       } else {
         auto generation = std::move(std::get<std::unique_ptr<Generation>>(answer));
-        go_on = co_await generate(connection, std::move(generation), request, version, keep_alive);
+        go_on = co_await generate(connection, std::move(generation), events);
       }
       if (!go_on) break;
       connection->busy = false;
@@ -307,7 +244,7 @@ struct Listener::Impl {
   }
 
   /// Whether the connection may go on.
-  asio::awaitable<bool> write(Held connection, const HttpResponse& response,
+  asio::awaitable<bool> write(Connection& connection, const HttpResponse& response,
                               const HttpRequest& request, unsigned version, bool keep_alive) {
     api.metrics().count_response(response.status);
     http::response<http::string_body> message(static_cast<http::status>(response.status), version);
@@ -318,10 +255,118 @@ struct Listener::Impl {
     message.prepare_payload();
     // Only told of: a client takes the next bytes for the next answer.
     if (request.method == "HEAD") message.body().clear();
-    connection->stream.expires_after(options.write_timeout);
-    const auto [error, bytes] = co_await http::async_write(connection->stream, message, kTuple);
+    connection.stream.expires_after(options.write_timeout);
+    const auto [error, bytes] = co_await http::async_write(connection.stream, message, kTuple);
     if (error == beast::error::timeout) ++api.metrics().dropped_readers;
     co_return !error && message.keep_alive();
+  }
+
+  // --- streams -------------------------------------------------------------------------------
+
+  /// Status 200 and server-sent events, from the first one on.
+  class EventStream {
+   public:
+    EventStream(Impl& impl, Connection& connection, const HttpRequest& request, unsigned version,
+                bool keep_alive)
+        : impl_(impl),
+          connection_(connection),
+          request_(request),
+          version_(version),
+          keep_alive_(keep_alive) {}
+
+    bool begun() const { return head_.has_value(); }
+    /// Nobody reads any more.
+    bool broken() const { return static_cast<bool>(error_); }
+
+    asio::awaitable<void> begin() {
+      if (begun()) co_return;
+      impl_.api.metrics().count_response(200);
+      head_.emplace(http::status::ok, version_);
+      impl_.set_head(*head_, request_, keep_alive_ && chunked());
+      head_->set(http::field::content_type, "text/event-stream; charset=utf-8");
+      head_->set("X-Accel-Buffering", "no");  // a proxy that gathers would spoil it
+      head_->chunked(chunked());
+      http::response_serializer<http::empty_body> serializer(*head_);
+      connection_.stream.expires_after(impl_.options.write_timeout);
+      std::tie(error_, std::ignore) =
+          co_await http::async_write_header(connection_.stream, serializer, kTuple);
+    }
+    asio::awaitable<void> send(std::string_view text) {
+      co_await begin();
+      if (text.empty() || broken()) co_return;
+      connection_.stream.expires_after(impl_.options.write_timeout);
+      const auto bytes = asio::buffer(text);
+      if (chunked()) {
+        std::tie(error_, std::ignore) =
+            co_await asio::async_write(connection_.stream, http::make_chunk(bytes), kTuple);
+      } else {
+        std::tie(error_, std::ignore) =
+            co_await asio::async_write(connection_.stream, bytes, kTuple);
+      }
+    }
+    asio::awaitable<void> comment() { co_await send(": keep-alive\n\n"); }
+    /// Whether the connection may go on.
+    asio::awaitable<bool> end() {
+      if (!broken() && chunked()) {
+        std::tie(error_, std::ignore) =
+            co_await asio::async_write(connection_.stream, http::make_chunk_last(), kTuple);
+      }
+      if (error_ == beast::error::timeout) ++impl_.api.metrics().dropped_readers;
+      co_return !broken() && chunked() && head_->keep_alive();
+    }
+    /// A whole answer; as an event if the stream has begun, since its status is gone then.
+    asio::awaitable<bool> give(const HttpResponse& response) {
+      if (!begun()) {
+        co_return co_await impl_.write(connection_, response, request_, version_, keep_alive_);
+      }
+      const bool named = form_of(request_) == ErrorForm::Anthropic;
+      co_await send((named ? "event: error\ndata: " : "data: ") + response.body + "\n\n");
+      co_return co_await end();
+    }
+
+   private:
+    bool chunked() const { return version_ >= 11; }
+
+    Impl& impl_;
+    Connection& connection_;
+    const HttpRequest& request_;
+    const unsigned version_;
+    const bool keep_alive_;
+    std::optional<http::response<http::empty_body>> head_;
+    beast::error_code error_;
+  };
+
+  /// Of a request that streams, its client is told meanwhile that it has not been forgotten.
+  asio::awaitable<std::optional<HttpResponse>> load(const LoadFirst& first,
+                                                    const HttpRequest& request,
+                                                    EventStream& events) {
+    struct Loading {
+      explicit Loading(asio::io_context& io_of) : ended(io_of) {}
+      asio::steady_timer ended;
+      bool done = false;
+      std::exception_ptr thrown;
+      std::optional<HttpResponse> failed;
+    };
+    const auto loading = std::make_shared<Loading>(io);
+    asio::co_spawn(
+        loader,
+        [this, &request, first]() -> asio::awaitable<std::optional<HttpResponse>> {
+          co_return api.load(request, first);
+        },
+        asio::bind_executor(
+            io, [loading](std::exception_ptr thrown, std::optional<HttpResponse> failed) {
+              loading->done = true;
+              loading->thrown = thrown;
+              loading->failed = std::move(failed);
+              loading->ended.cancel();
+            }));
+    while (!loading->done) {
+      loading->ended.expires_after(options.comment_interval);
+      co_await loading->ended.async_wait(kTuple);
+      if (!loading->done && first.streams && !events.broken()) co_await events.comment();
+    }
+    if (loading->thrown) std::rethrow_exception(loading->thrown);
+    co_return std::move(loading->failed);
   }
 
   // --- generations ---------------------------------------------------------------------------
@@ -341,7 +386,7 @@ struct Listener::Impl {
   }
 
   asio::awaitable<bool> generate(Held connection, std::unique_ptr<Generation> generation,
-                                 const HttpRequest& request, unsigned version, bool keep_alive) {
+                                 EventStream& events) {
     const auto inbox = std::make_shared<Inbox>(io.get_executor());
     const struct Closer {
       Inbox& inbox;
@@ -354,63 +399,39 @@ struct Listener::Impl {
     } catch (const ApiError& error) {
       refused = generation->refusal(error);
     }
-    if (refused) co_return co_await write(connection, *refused, request, version, keep_alive);
+    if (refused) co_return co_await events.give(*refused);
     asio::co_spawn(io, watch(connection, inbox), asio::detached);
     while (generation->undecided()) {
       co_await inbox->wait(options.comment_interval);
       if (inbox->gone()) co_return false;
-      for (auto& [choice, event] : inbox->take()) generation->take(choice, std::move(event));
+      auto come = inbox->take();
+      for (auto& [choice, event] : come) generation->take(choice, std::move(event));
+      if (come.empty() && generation->streams()) co_await events.comment();
     }
     if (const std::optional<ApiError> error = generation->refused()) {
-      const HttpResponse response = generation->refusal(*error);
-      co_return co_await write(connection, response, request, version, keep_alive);
+      co_return co_await events.give(generation->refusal(*error));
     }
-    if (generation->streams()) {
-      co_return co_await stream_out(connection, *generation, inbox, request, version, keep_alive);
-    }
+    if (generation->streams()) co_return co_await stream_out(*generation, *inbox, events);
     while (!generation->done()) {
       co_await inbox->wait(options.comment_interval);
       if (inbox->gone()) co_return false;  // ends the generation too
       for (auto& [choice, event] : inbox->take()) generation->take(choice, std::move(event));
     }
-    co_return co_await write(connection, generation->result(), request, version, keep_alive);
+    co_return co_await events.give(generation->result());
   }
 
-  asio::awaitable<bool> stream_out(Held connection, Generation& generation,
-                                   std::shared_ptr<Inbox> inbox, const HttpRequest& request,
-                                   unsigned version, bool keep_alive) {
-    Wire& stream = connection->stream;
-    const bool chunked = version >= 11;
-    api.metrics().count_response(200);
-    http::response<http::empty_body> head(http::status::ok, version);
-    set_head(head, request, keep_alive && chunked);
-    head.set(http::field::content_type, "text/event-stream; charset=utf-8");
-    head.set("X-Accel-Buffering", "no");  // a proxy that gathers would spoil it
-    head.chunked(chunked);
-    http::response_serializer<http::empty_body> serializer(head);
-    stream.expires_after(options.write_timeout);
-    auto [error, bytes] = co_await http::async_write_header(stream, serializer, kTuple);
-    while (!error && !generation.done()) {
-      co_await inbox->wait(options.comment_interval);
-      if (inbox->gone()) co_return false;
+  asio::awaitable<bool> stream_out(Generation& generation, Inbox& inbox, EventStream& events) {
+    co_await events.begin();
+    while (!events.broken() && !generation.done()) {
+      co_await inbox.wait(options.comment_interval);
+      if (inbox.gone()) co_return false;
+      auto come = inbox.take();
+      if (come.empty()) co_await events.comment();
       std::string text;
-      auto events = inbox->take();
-      if (events.empty()) text = ": keep-alive\n\n";
-      for (auto& [choice, event] : events) text += generation.take(choice, std::move(event));
-      if (text.empty()) continue;
-      stream.expires_after(options.write_timeout);
-      if (chunked) {
-        std::tie(error, bytes) =
-            co_await asio::async_write(stream, http::make_chunk(asio::buffer(text)), kTuple);
-      } else {
-        std::tie(error, bytes) = co_await asio::async_write(stream, asio::buffer(text), kTuple);
-      }
+      for (auto& [choice, event] : come) text += generation.take(choice, std::move(event));
+      co_await events.send(text);
     }
-    if (!error && chunked) {
-      std::tie(error, bytes) = co_await asio::async_write(stream, http::make_chunk_last(), kTuple);
-    }
-    if (error == beast::error::timeout) ++api.metrics().dropped_readers;
-    co_return !error && chunked && head.keep_alive();
+    co_return co_await events.end();
   }
 
   // --- the end -------------------------------------------------------------------------------

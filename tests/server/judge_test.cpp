@@ -41,9 +41,12 @@ class JudgedServer {
  public:
   /// A model that says `answer`, and a judge of it with further members of the filter's file.
   explicit JudgedServer(const std::string& answer, const std::string& more = {},
-                        milliseconds judge_time = {}, int judge_context = 1000)
-      : JudgedServer(Fake(says(answer)), Fake(dislikes_end, judge_time, judge_context), more) {}
-  JudgedServer(Fake model, Fake judge, const std::string& more)
+                        milliseconds judge_time = {}, int judge_context = 1000,
+                        server::ListenerOptions listener = {})
+      : JudgedServer(Fake(says(answer)), Fake(dislikes_end, judge_time, judge_context), more,
+                     listener) {}
+  JudgedServer(Fake model, Fake judge, const std::string& more,
+               server::ListenerOptions listener = {})
       : main_(std::move(model)), judge_(std::move(judge)), judge_model_(judge_.model) {
     std::string file = R"({"judges": [{"name": "j", "model": "m", "reason": "not here")" + more;
     if (more.find("question") == std::string::npos) file += R"(, "question": "q {text}")";
@@ -53,7 +56,7 @@ class JudgedServer {
     judging_ = std::make_shared<const server::ServedModel>(std::move(judge_.served));
     main_.served.judges.push_back(
         std::make_shared<const Judge>(main_.served.filter->judges()[0], judging_));
-    server_.emplace(std::make_shared<server::ModelPool>(std::move(main_.served)));
+    server_.emplace(std::make_shared<server::ModelPool>(std::move(main_.served)), listener);
   }
   TestServer& server() { return *server_; }
   FakeModel& judge() { return *judge_model_; }
@@ -106,6 +109,18 @@ TEST(Judged, WhatPassesIsAnsweredAsWithoutAJudge) {
   EXPECT_EQ(streamed.content, "fine");
   EXPECT_EQ(streamed.reason, "stop");
   EXPECT_TRUE(streamed.filtered.is_null());
+}
+
+TEST(Judged, AStreamIsKeptAliveUntilTheVerdict) {
+  server::ListenerOptions listener;
+  listener.comment_interval = milliseconds(20);
+  JudgedServer on("fine", kInput, milliseconds(150), 1000, listener);
+  const Reply passed = on.chat("a", {{"stream", true}});
+  EXPECT_THAT(passed.body, StartsWith(": keep-alive\n\n"));
+  EXPECT_EQ(joined(passed).content, "fine");
+  const Reply refused = on.chat("ax", {{"stream", true}});
+  EXPECT_EQ(refused.status, 200U);
+  EXPECT_EQ(Json::parse(refused.events().back()).at("error").at("code"), "content_filter");
 }
 
 TEST(Judged, AllThatTheModelWouldReadIsJudged) {

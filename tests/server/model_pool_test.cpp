@@ -36,6 +36,7 @@ class ModelPoolTest : public testing::Test {
     return {name, 1, [this] { return bytes; },
             [this, name] {
               loads.push_back(name);
+              std::this_thread::sleep_for(load_time);
               if (fails) fail(ErrorCode::Corrupt, "the file is damaged");
               return small_model(name);
             }};
@@ -64,6 +65,7 @@ class ModelPoolTest : public testing::Test {
   std::uint64_t bytes = 100;
   std::atomic<std::uint64_t> available = 1000;
   bool fails = false;
+  std::chrono::milliseconds load_time{0};
   std::vector<std::string> loads;
   std::shared_ptr<ModelPool> pool;
 };
@@ -174,6 +176,45 @@ TEST_F(ModelPoolTest, OneThatCannotBeLoadedIsTheAnswer) {
   EXPECT_EQ(reply.status, 500);
   EXPECT_THAT(reply.body, HasSubstr("damaged"));
   EXPECT_EQ(server.ask(get("/health")).status, 200);
+}
+
+server::ListenerOptions impatient() {
+  server::ListenerOptions options;
+  options.comment_interval = std::chrono::milliseconds(20);
+  return options;
+}
+
+TEST_F(ModelPoolTest, AStreamIsKeptAliveWhileItsModelIsLoaded) {
+  make(0);
+  load_time = std::chrono::milliseconds(150);
+  TestServer server(pool, impatient());
+  const Reply reply = server.chat({{"stream", true}, {"max_tokens", 2}, {"model", "a"}});
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_TRUE(reply.body.starts_with(": keep-alive\n\n")) << reply.body;
+  EXPECT_EQ(reply.events().back(), "[DONE]");
+  // What does not stream has a status still to come.
+  EXPECT_TRUE(server.chat({{"model", "b"}}).body.starts_with("{"));
+}
+
+TEST_F(ModelPoolTest, WhatCannotBeLoadedEndsAStreamThatWasKeptAlive) {
+  make(0);
+  load_time = std::chrono::milliseconds(150);
+  fails = true;
+  TestServer server(pool, impatient());
+  const Reply reply = server.chat({{"stream", true}, {"model", "a"}});
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_TRUE(reply.body.starts_with(": keep-alive\n\n")) << reply.body;
+  const Json error = Json::parse(reply.events().back()).at("error");
+  EXPECT_THAT(error.at("message").get<std::string>(), HasSubstr("damaged"));
+  const Json asked{{"model", "a"},
+                   {"max_tokens", 2},
+                   {"stream", true},
+                   {"messages", {{{"role", "user"}, {"content", "a"}}}}};
+  const Reply message = server.ask(post("/v1/messages", asked.dump()));
+  EXPECT_EQ(events_of(message).back().at("type"), "error");
+  // Before the first comment there is a status to tell it by.
+  load_time = {};
+  EXPECT_EQ(server.chat({{"stream", true}, {"model", "a"}}).status, 500);
 }
 
 /// More clients than there is memory for models: each is answered, by the model it asked for, or

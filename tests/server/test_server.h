@@ -205,8 +205,8 @@ class TestServer {
     model.engine = std::make_unique<Engine>(std::move(fake), small_tokenizer());
     start(std::make_shared<server::ModelPool>(std::move(model)), std::move(api), listener);
   }
-  explicit TestServer(std::shared_ptr<server::ModelPool> models) {
-    server::ListenerOptions listener;
+  explicit TestServer(std::shared_ptr<server::ModelPool> models,
+                      server::ListenerOptions listener = {}) {
     listener.port = 0;
     start(std::move(models), {}, listener);
   }
