@@ -129,6 +129,7 @@ void build_app(CLI::App& app, Context& context) {
   add_quantize_command(app, context);
   add_pack_command(app, context);
   add_make_random_command(app, context);
+  add_cost_command(app, context);
   add_bench_command(app, context);
   add_eval_command(app, context);
   add_tokenize_command(app, context);

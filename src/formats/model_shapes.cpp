@@ -65,6 +65,20 @@ constexpr std::array kShapes{
       "rms_norm_eps": 1e-06, "tie_word_embeddings": false,
       "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096,
         "beta_fast": 32, "beta_slow": 1, "mscale": 0.707, "mscale_all_dim": 0.707}})"},
+    // deepseek-ai/DeepSeek-V3 (and R1)
+    ModelShape{"deepseek-v3", "DeepSeek-V3 (671B): 61 layers of 7168, 256 experts, 8 at work",
+               "deepseek-v3", R"({
+      "model_type": "deepseek_v3", "hidden_size": 7168, "num_hidden_layers": 61,
+      "num_attention_heads": 128, "num_key_value_heads": 128, "kv_lora_rank": 512,
+      "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+      "intermediate_size": 18432, "moe_intermediate_size": 2048, "n_routed_experts": 256,
+      "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3,
+      "moe_layer_freq": 1, "norm_topk_prob": true, "scoring_func": "sigmoid",
+      "topk_method": "noaux_tc", "n_group": 8, "topk_group": 4, "routed_scaling_factor": 2.5,
+      "vocab_size": 129280, "max_position_embeddings": 163840, "rope_theta": 10000,
+      "rms_norm_eps": 1e-06, "tie_word_embeddings": false,
+      "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096,
+        "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}})"},
     // deepseek-ai/DeepSeek-V3, of whose 61 layers one of 3 dense and one of 58 routed are kept
     ModelShape{"deepseek-v3-slice",
                "DeepSeek-V3, two of its 61 layers: one dense, one of 256 experts, 8 at work",
