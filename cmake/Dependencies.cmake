@@ -22,3 +22,23 @@ endif()
 if(FATHOM_BENCH)
   find_package(benchmark REQUIRED)
 endif()
+
+# PyTorch's libtorch, for the trainer alone: scripts/setup puts its wheel under .cache/torch. Its own
+# CMake package would bring the flags of PyTorch's build; headers and libraries are all that is needed.
+option(FATHOM_TRAIN "Build the trainer, if libtorch is there" ON)
+if(FATHOM_TRAIN AND NOT FATHOM_SANITIZE)
+  file(GLOB torch_folder ${CMAKE_SOURCE_DIR}/.cache/torch/lib/python3*/site-packages/torch)
+  find_library(TORCH_LIBRARY torch PATHS ${torch_folder}/lib NO_DEFAULT_PATH)
+  if(TORCH_LIBRARY)
+    add_library(fathom_torch INTERFACE)
+    # After the system's own: the wheel brings headers of fmt and others, of other versions.
+    target_compile_options(fathom_torch INTERFACE "SHELL:-idirafter ${torch_folder}/include"
+                           "SHELL:-idirafter ${torch_folder}/include/torch/csrc/api/include")
+    # Devices register themselves when their library is loaded, whether or not a symbol of it is used.
+    file(GLOB torch_devices ${torch_folder}/lib/libtorch_cuda.so ${torch_folder}/lib/libc10_cuda.so)
+    target_link_libraries(fathom_torch INTERFACE -Wl,--no-as-needed ${TORCH_LIBRARY}
+      ${torch_folder}/lib/libtorch_cpu.so ${torch_folder}/lib/libc10.so ${torch_devices} -Wl,--as-needed)
+  else()
+    message(STATUS "No libtorch under .cache/torch: the trainer is not built (scripts/setup train)")
+  endif()
+endif()

@@ -30,9 +30,10 @@ const std::map<std::string, Folders>& allowed() {
       {"model", {"config", "formats", "backend", "tensor", "base"}},
       {"engine", {"grammar", "model", "tokenizer", "config", "formats", "tensor", "base"}},
       {"store", {"formats", "tensor", "base"}},
+      {"train", {"engine", "model", "tokenizer", "config", "formats", "tensor", "base"}},
       {"server", {"engine", "grammar", "model", "tokenizer", "config", "tensor", "base"}},
       {"cli",
-       {"server", "engine", "grammar", "store", "model", "backend", "tokenizer", "config",
+       {"train", "server", "engine", "grammar", "store", "model", "backend", "tokenizer", "config",
         "formats", "tensor", "base"}},
   };
   return rules;

@@ -1,0 +1,186 @@
+#include "train/torch/experts.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <limits>
+#include <vector>
+
+#include "base/error.h"
+#include "train/torch/ops.h"
+
+namespace fathom::train {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+/// What choosing goes by: scores outside the best groups never win.
+Tensor ranking(const Tensor& scores, const Tensor& bias, const MoeConfig& moe) {
+  Tensor rank = bias.defined() ? scores + bias : scores;
+  if (moe.routing == Routing::Greedy || moe.n_group <= 1) return rank;
+  const Tensor groups = rank.unflatten(-1, {moe.n_group, -1});
+  const Tensor group_score =
+      moe.routing == Routing::NoAuxTc ? std::get<0>(groups.topk(2, -1)).sum(-1) : groups.amax(-1);
+  const Tensor best = std::get<1>(group_score.topk(moe.topk_group, -1));
+  const Tensor closed = at::ones_like(group_score, at::kBool).scatter(-1, best, false);
+  return groups.masked_fill(closed.unsqueeze(-1), -std::numeric_limits<float>::infinity())
+      .flatten(-2);
+}
+
+/// Where each expert's tokens begin, after the last one's end: [experts + 1].
+std::vector<std::int64_t> offsets_of(const Tensor& counts) {
+  const Tensor host = counts.to(at::kCPU).contiguous();
+  const auto* count = host.data_ptr<std::int64_t>();
+  std::vector<std::int64_t> offsets{0};
+  for (std::int64_t e = 0; e < host.numel(); ++e) offsets.push_back(offsets.back() + count[e]);
+  return offsets;
+}
+
+/// Written as one function with its own gradient: autograd over slices would keep a node for every
+/// expert and copy whole stacks of weights' gradients for each.
+class MixExperts : public torch::autograd::Function<MixExperts> {
+ public:
+  static Variable forward(AutogradContext* context, const Tensor& x, const Tensor& weights,
+                          const Tensor& ids, const Tensor& gate_up, const Tensor& down) {
+    const auto type = x.scalar_type();
+    const std::int64_t experts = gate_up.size(0), per_token = ids.size(1);
+    const Tensor flat = ids.flatten();
+    const Tensor order = flat.argsort(/*stable=*/true, -1, false);
+    const std::vector<std::int64_t> offsets = offsets_of(flat.bincount({}, experts));
+    const Tensor token = order.floor_divide(per_token);
+    const Tensor wide_up = gate_up.to(type), wide_down = down.to(type);
+
+    const Tensor inputs = x.index_select(0, token);
+    const Tensor both = at::empty({inputs.size(0), gate_up.size(1)}, x.options());
+    for (std::int64_t e = 0; e < experts; ++e) {
+      if (Rows rows{offsets, e}; rows.count > 0) {
+        Tensor out = rows.of(both);
+        at::mm_out(out, rows.of(inputs), wide_up[e].t());
+      }
+    }
+    const Tensor hidden = swiglu(both);
+    const Tensor outputs = at::empty_like(inputs);
+    for (std::int64_t e = 0; e < experts; ++e) {
+      if (Rows rows{offsets, e}; rows.count > 0) {
+        Tensor out = rows.of(outputs);
+        at::mm_out(out, rows.of(hidden), wide_down[e].t());
+      }
+    }
+    const Tensor weight = weights.flatten().index_select(0, order).unsqueeze(1).to(type);
+    context->save_for_backward(
+        {inputs, both, hidden, outputs, order, token, weight, gate_up, down});
+    context->saved_data["offsets"] = offsets;
+    context->saved_data["shape"] = std::vector<std::int64_t>{x.size(0), per_token};
+    return at::zeros_like(x).index_add(0, token, outputs * weight);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const Tensor &inputs = saved[0], &both = saved[1], &hidden = saved[2], &outputs = saved[3];
+    const Tensor &order = saved[4], &token = saved[5], &weight = saved[6];
+    const Tensor &gate_up = saved[7], &down = saved[8];
+    const auto type = inputs.scalar_type();
+    const auto offsets = context->saved_data["offsets"].toIntVector();
+    const auto shape = context->saved_data["shape"].toIntVector();
+    const std::int64_t experts = gate_up.size(0), half = hidden.size(1);
+
+    const Tensor coming = gradients[0].index_select(0, token);
+    const Tensor to_weights =
+        at::empty({order.size(0)}, at::kFloat)
+            .to(inputs.device())
+            .index_copy(0, order, (coming.to(at::kFloat) * outputs.to(at::kFloat)).sum(1))
+            .view({shape[0], shape[1]});
+    const Tensor to_outputs = coming * weight;
+    const Tensor wide_up = gate_up.to(type), wide_down = down.to(type);
+    const Tensor to_hidden = at::empty_like(hidden);
+    const Tensor to_down = at::zeros_like(down), to_gate_up = at::zeros_like(gate_up);
+    const bool same = type == down.scalar_type();
+    const auto product = [&](Tensor into, const Tensor& left, const Tensor& right) {
+      if (same) {
+        at::mm_out(into, left, right);
+      } else {
+        into.copy_(at::mm(left, right));
+      }
+    };
+    for (std::int64_t e = 0; e < experts; ++e) {
+      if (Rows rows{offsets, e}; rows.count > 0) {
+        Tensor out = rows.of(to_hidden);
+        at::mm_out(out, rows.of(to_outputs), wide_down[e]);
+        product(to_down[e], rows.of(to_outputs).t(), rows.of(hidden));
+      }
+    }
+    const Tensor gate = both.narrow(1, 0, half), up = both.narrow(1, half, half);
+    const Tensor sigmoid = at::sigmoid(gate), silu = gate * sigmoid;
+    const Tensor to_both =
+        at::cat({to_hidden * up * (sigmoid + silu * (1 - sigmoid)), to_hidden * silu}, 1);
+    const Tensor to_inputs = at::empty_like(inputs);
+    for (std::int64_t e = 0; e < experts; ++e) {
+      if (Rows rows{offsets, e}; rows.count > 0) {
+        Tensor out = rows.of(to_inputs);
+        at::mm_out(out, rows.of(to_both), wide_up[e]);
+        product(to_gate_up[e], rows.of(to_both).t(), rows.of(inputs));
+      }
+    }
+    const Tensor to_x =
+        at::zeros({shape[0], inputs.size(1)}, inputs.options()).index_add(0, token, to_inputs);
+    return {to_x, to_weights, Tensor(), to_gate_up, to_down};
+  }
+
+ private:
+  struct Rows {
+    Rows(const std::vector<std::int64_t>& offsets, std::int64_t expert)
+        : first(offsets[static_cast<std::size_t>(expert)]),
+          count(offsets[static_cast<std::size_t>(expert) + 1] - first) {}
+    Tensor of(const Tensor& all) const { return all.narrow(0, first, count); }
+    std::int64_t first, count;
+  };
+};
+
+}  // namespace
+
+RouterChoice route(const Tensor& x, const Tensor& gate, const Tensor& bias, const MoeConfig& moe,
+                   const Tensor& replay) {
+  const std::int64_t rows = x.size(0), length = x.size(1), experts = moe.n_routed_experts;
+  const std::int64_t per_token = moe.num_experts_per_tok;
+  const Tensor logits = at::linear(x.to(at::kFloat), gate).flatten(0, 1);
+  const Tensor scores =
+      moe.score == GateScore::Sigmoid ? at::sigmoid(logits) : at::softmax(logits, -1);
+
+  RouterChoice routing;
+  if (replay.defined()) {
+    require(replay.sizes() == at::IntArrayRef({rows * length, per_token}),
+            ErrorCode::InvalidArgument, "router replay has another shape than the batch");
+    routing.ids = replay;
+  } else {
+    const at::NoGradGuard choosing;
+    routing.ids = std::get<1>(ranking(scores, bias, moe).topk(per_token, -1));
+  }
+  routing.weights = scores.gather(-1, routing.ids);
+  if (moe.norm_topk_prob) {
+    routing.weights = routing.weights / (routing.weights.sum(-1, true) + 1e-20);
+  }
+  routing.weights = routing.weights * moe.routed_scaling_factor;
+
+  const Tensor chosen = at::zeros({rows, experts}, logits.options())
+                            .scatter_add(1, routing.ids.view({rows, length * per_token}),
+                                         at::ones({rows, length * per_token}, logits.options()));
+  routing.load = chosen.sum(0);
+  const Tensor share = (scores / scores.sum(-1, true)).view({rows, length, experts}).mean(1);
+  const double scale =
+      static_cast<double>(experts) / (static_cast<double>(per_token) * static_cast<double>(length));
+  routing.balance = (chosen * scale * share).sum(-1).mean();
+  return routing;
+}
+
+Tensor mix_experts(const Tensor& x, const RouterChoice& routing, const Tensor& gate_up,
+                   const Tensor& down) {
+  return MixExperts::apply(x, routing.weights, routing.ids, gate_up, down);
+}
+
+void update_router_bias(Tensor& bias, const Tensor& load, double gamma) {
+  const at::NoGradGuard no_gradient;
+  bias.add_(at::sign(load.mean() - load), gamma);
+}
+
+}  // namespace fathom::train

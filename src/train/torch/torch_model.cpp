@@ -1,0 +1,298 @@
+// The same story as model/transformer.cpp, told with torch's operations.
+#include "train/torch/torch_model.h"
+
+#include <fmt/format.h>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+
+namespace fathom::train {
+namespace {
+
+constexpr double kLatentEpsilon = 1e-6;  // the norms of the latents never follow rms_norm_eps
+
+bool is_norm(const std::string& name) {
+  return name.ends_with("norm.weight") || name.ends_with("layernorm.weight");
+}
+bool is_bias(const std::string& name) {
+  return name.ends_with(".bias") || name.ends_with("e_score_correction_bias");
+}
+
+/// x: q, k [rows, length, heads, dim] and v [rows, length, kv heads, v_dim]; the same of q's heads.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
+                 double scale) {
+  // The fused kernel wants values as wide as keys; what is added is zero.
+  const std::int64_t width = q.size(-1), v_width = v.size(-1);
+  Tensor values = v;
+  if (v_width < width) values = at::constant_pad_nd(v, {0, width - v_width});
+  const bool wider = v_width > width;
+  const Tensor queries = wider ? at::constant_pad_nd(q, {0, v_width - width}) : q;
+  const Tensor keys = wider ? at::constant_pad_nd(k, {0, v_width - width}) : k;
+  const bool grouped = q.size(2) != k.size(2);
+  std::optional<Tensor> seen;
+  if (mask.defined()) seen = mask;
+  const Tensor out = at::scaled_dot_product_attention(
+      queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), seen, 0.0,
+      /*is_causal=*/!seen.has_value(), scale, grouped);
+  return out.narrow(-1, 0, v_width).transpose(1, 2).flatten(2);
+}
+
+}  // namespace
+
+// --- what there is -------------------------------------------------------------------------------
+
+TorchModel::TorchModel(const ModelConfig& config, const TwinOptions& options)
+    : config_(config), options_(options) {
+  require(options.mtp_depth == 0 || options.mtp_depth == 1, ErrorCode::Unsupported,
+          "multi-token prediction of depth {} is not supported (0 and 1 are)", options.mtp_depth);
+  const std::int64_t d = config_.hidden_size;
+  embed_ = add("model.embed_tokens.weight", {config_.vocab_size, d});
+  for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    blocks_.push_back(
+        add_block(fmt::format("model.layers.{}.", layer), config_.is_moe_layer(layer)));
+  }
+  norm_ = add("model.norm.weight", {d});
+  head_ = config_.tie_word_embeddings ? embed_ : add("lm_head.weight", {config_.vocab_size, d});
+  for (std::int64_t depth = 0; depth < options_.mtp_depth; ++depth) {
+    const std::int64_t layer = config_.num_hidden_layers + depth;
+    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    MtpBlock mtp;
+    mtp.enorm = add(prefix + "enorm.weight", {d});
+    mtp.hnorm = add(prefix + "hnorm.weight", {d});
+    mtp.eh_proj = add(prefix + "eh_proj.weight", {d, 2 * d});
+    mtp.block = add_block(prefix, config_.is_moe_layer(config_.num_hidden_layers - 1));
+    mtp.norm = add(prefix + "shared_head.norm.weight", {d});
+    mtp_.push_back(mtp);
+  }
+}
+
+int TorchModel::add(const std::string& name, std::vector<std::int64_t> shape, bool trained) {
+  parameters_.push_back({name, at::empty(shape, at::kFloat), trained});
+  return static_cast<int>(parameters_.size()) - 1;
+}
+
+TorchModel::Block TorchModel::add_block(const std::string& prefix, bool routed) {
+  Block block;
+  block.input_layernorm = add(prefix + "input_layernorm.weight", {config_.hidden_size});
+  add_attention(prefix + "self_attn.", block);
+  block.post_attention_layernorm =
+      add(prefix + "post_attention_layernorm.weight", {config_.hidden_size});
+  add_feed_forward(prefix + "mlp.", routed, block);
+  return block;
+}
+
+void TorchModel::add_attention(const std::string& prefix, Block& block) {
+  const ModelConfig& c = config_;
+  const std::int64_t d = c.hidden_size, heads = c.num_attention_heads;
+  if (c.attention == AttentionKind::MultiHeadLatent) {
+    const std::int64_t query = heads * (c.qk_nope_head_dim + c.qk_rope_head_dim);
+    if (c.q_lora_rank > 0) {
+      block.q_a_proj = add(prefix + "q_a_proj.weight", {c.q_lora_rank, d});
+      block.q_a_layernorm = add(prefix + "q_a_layernorm.weight", {c.q_lora_rank});
+      block.q_b_proj = add(prefix + "q_b_proj.weight", {query, c.q_lora_rank});
+    } else {
+      block.q_proj = add(prefix + "q_proj.weight", {query, d});
+    }
+    block.kv_a_proj =
+        add(prefix + "kv_a_proj_with_mqa.weight", {c.kv_lora_rank + c.qk_rope_head_dim, d});
+    block.kv_a_layernorm = add(prefix + "kv_a_layernorm.weight", {c.kv_lora_rank});
+    block.kv_b_proj = add(prefix + "kv_b_proj.weight",
+                          {heads * (c.qk_nope_head_dim + c.v_head_dim), c.kv_lora_rank});
+    block.o_proj = add(prefix + "o_proj.weight", {d, heads * c.v_head_dim});
+    return;
+  }
+  const std::int64_t queries = heads * c.head_dim, keys = c.num_key_value_heads * c.head_dim;
+  block.q_proj = add(prefix + "q_proj.weight", {queries, d});
+  block.k_proj = add(prefix + "k_proj.weight", {keys, d});
+  block.v_proj = add(prefix + "v_proj.weight", {keys, d});
+  block.o_proj = add(prefix + "o_proj.weight", {d, queries});
+  if (c.qkv_bias) {
+    block.q_bias = add(prefix + "q_proj.bias", {queries});
+    block.k_bias = add(prefix + "k_proj.bias", {keys});
+    block.v_bias = add(prefix + "v_proj.bias", {keys});
+  }
+  if (c.output_bias) block.o_bias = add(prefix + "o_proj.bias", {d});
+  if (c.qk_norm) {
+    block.q_norm = add(prefix + "q_norm.weight", {c.head_dim});
+    block.k_norm = add(prefix + "k_norm.weight", {c.head_dim});
+  }
+}
+
+void TorchModel::add_feed_forward(const std::string& prefix, bool routed, Block& block) {
+  const std::int64_t d = config_.hidden_size;
+  const MoeConfig& moe = config_.moe;
+  std::string dense = prefix;
+  std::int64_t intermediate = config_.intermediate_size;
+  if (routed) {
+    const std::int64_t experts = moe.n_routed_experts, size = moe.moe_intermediate_size;
+    block.gate = add(prefix + "gate.weight", {experts, d});
+    if (moe.routing == Routing::NoAuxTc) {
+      block.router_bias = add(prefix + "gate.e_score_correction_bias", {experts}, false);
+    }
+    block.experts_gate_up = add(prefix + "experts.gate_up_proj", {experts, 2 * size, d});
+    block.experts_down = add(prefix + "experts.down_proj", {experts, d, size});
+    dense += "shared_experts.";
+    intermediate = moe.n_shared_experts * size;
+    if (intermediate == 0) return;
+  }
+  block.gate_proj = add(dense + "gate_proj.weight", {intermediate, d});
+  block.up_proj = add(dense + "up_proj.weight", {intermediate, d});
+  block.down_proj = add(dense + "down_proj.weight", {d, intermediate});
+}
+
+TorchModel TorchModel::random(const ModelConfig& config, const TwinOptions& options,
+                              double deviation, std::uint64_t seed) {
+  TorchModel model(config, options);
+  auto generator = at::detail::createCPUGenerator(seed);
+  for (Parameter& parameter : model.parameters_) {
+    if (is_norm(parameter.name)) {
+      parameter.value.fill_(1);
+    } else if (is_bias(parameter.name)) {
+      parameter.value.zero_();
+    } else {
+      parameter.value.normal_(0, deviation, generator);
+    }
+    parameter.value = parameter.value.to(options.device);
+    parameter.value.set_requires_grad(parameter.trained);
+  }
+  return model;
+}
+
+Tensor& TorchModel::parameter(const std::string& name) {
+  const auto found = std::ranges::find(parameters_, name, &Parameter::name);
+  require(found != parameters_.end(), ErrorCode::NotFound, "the model has no weight '{}'", name);
+  return found->value;
+}
+
+// --- a pass --------------------------------------------------------------------------------------
+
+TorchModel::Sight TorchModel::sight_of(const TokenRows& rows) {
+  const std::int64_t length = rows.tokens.size(1);
+  Tensor positions = rows.positions;
+  if (!positions.defined()) {
+    positions = at::arange(length, rows.tokens.options()).unsqueeze(0).expand_as(rows.tokens);
+  }
+  require(length <= config_.max_position_embeddings, ErrorCode::InvalidArgument,
+          "rows of {} tokens, but the model has {} positions (max_position_embeddings)", length,
+          config_.max_position_embeddings);
+  if (rotary_.size() < length) {
+    rotary_ = RotaryTable(config_.rope, std::max<std::int64_t>(length, 256), options_.device);
+  }
+  Sight sight{rotary_.at(positions), {}};
+  if (rows.documents.defined()) {
+    const Tensor same = rows.documents.unsqueeze(1) == rows.documents.unsqueeze(2);
+    sight.mask = same.tril().unsqueeze(1);
+  }
+  return sight;
+}
+
+Tensor TorchModel::embed(const Tensor& tokens) const {
+  return at::embedding(weight(embed_), tokens).to(options_.compute);
+}
+
+Hidden TorchModel::forward(const TokenRows& rows, const std::vector<Tensor>& replay) {
+  const Sight sight = sight_of(rows);
+  Hidden hidden;
+  Tensor x = embed(rows.tokens);
+  for (const Block& block : blocks_) x = run(block, x, sight, hidden, replay);
+  hidden.states = rms_norm(x, weight(norm_), config_.rms_norm_eps);
+  return hidden;
+}
+
+Tensor TorchModel::logits(const Tensor& states) const {
+  return project(states, weight(head_)).to(at::kFloat);
+}
+
+Hidden TorchModel::predict_further(const Hidden& main, const TokenRows& rows, const Tensor& next) {
+  require(!mtp_.empty(), ErrorCode::InvalidArgument, "the model predicts one token only");
+  const MtpBlock& mtp = mtp_.front();
+  const Tensor word = rms_norm(embed(next), weight(mtp.enorm), config_.rms_norm_eps);
+  const Tensor state = rms_norm(main.states, weight(mtp.hnorm), config_.rms_norm_eps);
+  Hidden hidden;
+  const Tensor x = project(at::cat({word, state}, -1), weight(mtp.eh_proj));
+  hidden.states = rms_norm(run(mtp.block, x, sight_of(rows), hidden, {}), weight(mtp.norm),
+                           config_.rms_norm_eps);
+  return hidden;
+}
+
+Tensor TorchModel::run(const Block& block, const Tensor& x, const Sight& sight, Hidden& hidden,
+                       const std::vector<Tensor>& replay) const {
+  const double epsilon = config_.rms_norm_eps;
+  const Tensor normed = rms_norm(x, weight(block.input_layernorm), epsilon);
+  const Tensor attended = config_.attention == AttentionKind::MultiHeadLatent
+                              ? attend_latent(block, normed, sight)
+                              : attend_grouped(block, normed, sight);
+  const Tensor states = x + attended;
+  const Tensor inputs = rms_norm(states, weight(block.post_attention_layernorm), epsilon);
+  if (block.gate < 0) return states + feed_forward(block, inputs);
+
+  const std::size_t routed = hidden.routers.size();
+  const RouterChoice choice = route(inputs, weight(block.gate), optional(block.router_bias),
+                                    config_.moe, replay.empty() ? Tensor() : replay.at(routed));
+  hidden.routers.push_back(choice);
+  Tensor out = mix_experts(inputs.flatten(0, 1), choice, weight(block.experts_gate_up),
+                           weight(block.experts_down))
+                   .view_as(inputs);
+  if (block.gate_proj >= 0) out = out + feed_forward(block, inputs);
+  return states + out;
+}
+
+/// Queries of several heads share one key and value head (arXiv 2305.13245).
+Tensor TorchModel::attend_grouped(const Block& block, const Tensor& x, const Sight& sight) const {
+  const ModelConfig& c = config_;
+  const auto heads = [&](int matrix, int bias, int norm, std::int64_t count) {
+    Tensor y = project(x, weight(matrix), optional(bias)).unflatten(-1, {count, c.head_dim});
+    return norm < 0 ? y : rms_norm(y, weight(norm), c.rms_norm_eps);
+  };
+  const Tensor q = heads(block.q_proj, block.q_bias, block.q_norm, c.num_attention_heads);
+  const Tensor k = heads(block.k_proj, block.k_bias, block.k_norm, c.num_key_value_heads);
+  const Tensor v = heads(block.v_proj, block.v_bias, -1, c.num_key_value_heads);
+  const Tensor out =
+      attention(rotate(q, sight.angles, c.rope.pairing), rotate(k, sight.angles, c.rope.pairing), v,
+                sight.mask, c.attention_scale);
+  return project(out, weight(block.o_proj), optional(block.o_bias));
+}
+
+/// Keys and values of all heads come from one latent vector a token (arXiv 2405.04434, 2.1); for
+/// training they are expanded, as there is no cache to keep small.
+Tensor TorchModel::attend_latent(const Block& block, const Tensor& x, const Sight& sight) const {
+  const ModelConfig& c = config_;
+  const std::int64_t heads = c.num_attention_heads, nope = c.qk_nope_head_dim;
+  const std::int64_t rope = c.qk_rope_head_dim;
+  Tensor q;
+  if (block.q_a_proj >= 0) {
+    const Tensor latent =
+        rms_norm(project(x, weight(block.q_a_proj)), weight(block.q_a_layernorm), kLatentEpsilon);
+    q = project(latent, weight(block.q_b_proj));
+  } else {
+    q = project(x, weight(block.q_proj));
+  }
+  q = q.unflatten(-1, {heads, nope + rope});
+  const Tensor q_rope = rotate(q.narrow(-1, nope, rope), sight.angles, c.rope.pairing);
+
+  const Tensor kv_a = project(x, weight(block.kv_a_proj));
+  const Tensor latent =
+      rms_norm(kv_a.narrow(-1, 0, c.kv_lora_rank), weight(block.kv_a_layernorm), kLatentEpsilon);
+  const Tensor k_rope =
+      rotate(kv_a.narrow(-1, c.kv_lora_rank, rope).unsqueeze(2), sight.angles, c.rope.pairing);
+  const Tensor kv =
+      project(latent, weight(block.kv_b_proj)).unflatten(-1, {heads, nope + c.v_head_dim});
+
+  const Tensor queries = at::cat({q.narrow(-1, 0, nope), q_rope}, -1);
+  const Tensor keys = at::cat({kv.narrow(-1, 0, nope), k_rope.expand({-1, -1, heads, -1})}, -1);
+  const Tensor out =
+      attention(queries, keys, kv.narrow(-1, nope, c.v_head_dim), sight.mask, c.attention_scale);
+  return project(out, weight(block.o_proj));
+}
+
+Tensor TorchModel::feed_forward(const Block& block, const Tensor& x) const {
+  const Tensor gate = project(x, weight(block.gate_proj)), up = project(x, weight(block.up_proj));
+  return project(at::silu(gate) * up, weight(block.down_proj));
+}
+
+}  // namespace fathom::train

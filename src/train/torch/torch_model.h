@@ -1,0 +1,127 @@
+// The trainer's twin of model/: the same ModelConfig, the same tensor names, with gradients.
+//
+// Weights are F32; what is computed may be BF16. A checkpoint that goes through this and through
+// the engine gives the same logits (tests/train/torch_model_test.cpp says how nearly).
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "config/model_config.h"
+#include "formats/checkpoint.h"
+#include "train/torch/experts.h"
+#include "train/torch/ops.h"
+
+namespace fathom::train {
+
+/// What a token sees. All: int64 [rows, length].
+struct TokenRows {
+  Tensor tokens;
+  Tensor positions;  // undefined: 0, 1, ... in each row
+  Tensor documents;  // a token sees earlier ones of its own number only; undefined: all earlier
+};
+
+/// Of one forward pass.
+struct Hidden {
+  Tensor states;                      // [rows, length, hidden_size], after the last norm
+  std::vector<RouterChoice> routers;  // of each routed layer, in order; MTP's blocks last
+};
+
+struct TwinOptions {
+  at::ScalarType compute = at::kFloat;  // or at::kBFloat16
+  at::Device device = at::kCPU;
+  std::int64_t mtp_depth = 0;  // blocks of multi-token prediction: 0 or 1
+};
+
+class TorchModel {
+ public:
+  /// A weight of the model: its name and what it holds. Experts of a layer are stacked
+  /// ("model.layers.3.mlp.experts.gate_up_proj" [experts, 2 * intermediate, hidden]); all others
+  /// are the checkpoint's own.
+  struct Parameter {
+    std::string name;
+    Tensor value;
+    bool trained = true;  // the router's bias has no gradient
+  };
+
+  /// Random weights: normal with this standard deviation, norms 1, biases 0.
+  static TorchModel random(const ModelConfig& config, const TwinOptions& options, double deviation,
+                           std::uint64_t seed);
+  /// A checkpoint's weights, as F32. Throws Error(NotFound | Corrupt), naming the tensor.
+  static TorchModel load(const Checkpoint& checkpoint, const TwinOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const TwinOptions& options() const { return options_; }
+  std::vector<Parameter>& parameters() { return parameters_; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// Throws Error(NotFound).
+  Tensor& parameter(const std::string& name);
+
+  /// `replay`: for each routed layer the ids of the rollout's experts, or empty.
+  Hidden forward(const TokenRows& rows, const std::vector<Tensor>& replay = {});
+  /// [..., vocab_size], F32.
+  Tensor logits(const Tensor& states) const;
+  /// Multi-token prediction (arXiv 2412.19437, 2.2): from the main model's states at i and the
+  /// token at i + 1, the states that predict the token at i + 2. `next`: int64 [rows, length].
+  Hidden predict_further(const Hidden& main, const TokenRows& rows, const Tensor& next);
+
+  /// One tensor a time in the checkpoint's own form: experts one by one, on the CPU. `of` gives
+  /// what to show of a parameter: its value, or its gradient.
+  void each_tensor(const std::function<Tensor(const Parameter&)>& of,
+                   const std::function<void(const std::string&, const Tensor&)>& take) const;
+
+ private:
+  /// Indices into parameters_; -1: the architecture has none.
+  struct Block {
+    int input_layernorm = -1, post_attention_layernorm = -1;
+    int q_proj = -1, q_a_proj = -1, q_a_layernorm = -1, q_b_proj = -1;
+    int kv_a_proj = -1, kv_a_layernorm = -1, kv_b_proj = -1;
+    int k_proj = -1, v_proj = -1, o_proj = -1;
+    int q_bias = -1, k_bias = -1, v_bias = -1, o_bias = -1;
+    int q_norm = -1, k_norm = -1;
+    int gate_proj = -1, up_proj = -1, down_proj = -1;  // dense, or the shared experts
+    int gate = -1, router_bias = -1;
+    int experts_gate_up = -1, experts_down = -1;
+  };
+  struct MtpBlock {
+    int enorm = -1, hnorm = -1, eh_proj = -1, norm = -1;
+    Block block;
+  };
+  /// How tokens see each other in one pass.
+  struct Sight {
+    std::pair<Tensor, Tensor> angles;
+    Tensor mask;  // bool [rows, 1, length, length], or undefined: all that came before
+  };
+
+  TorchModel(const ModelConfig& config, const TwinOptions& options);
+  int add(const std::string& name, std::vector<std::int64_t> shape, bool trained = true);
+  Block add_block(const std::string& prefix, bool routed);
+  void add_attention(const std::string& prefix, Block& block);
+  void add_feed_forward(const std::string& prefix, bool routed, Block& block);
+  const Tensor& weight(int index) const {
+    return parameters_[static_cast<std::size_t>(index)].value;
+  }
+  Tensor optional(int index) const { return index < 0 ? Tensor() : weight(index); }
+
+  Sight sight_of(const TokenRows& rows);
+  Tensor embed(const Tensor& tokens) const;
+  Tensor run(const Block& block, const Tensor& x, const Sight& sight, Hidden& hidden,
+             const std::vector<Tensor>& replay) const;
+  Tensor attend_grouped(const Block& block, const Tensor& x, const Sight& sight) const;
+  Tensor attend_latent(const Block& block, const Tensor& x, const Sight& sight) const;
+  Tensor feed_forward(const Block& block, const Tensor& x) const;
+
+  ModelConfig config_;
+  TwinOptions options_;
+  std::vector<Parameter> parameters_;
+  std::vector<Block> blocks_;
+  std::vector<MtpBlock> mtp_;
+  int embed_ = -1, norm_ = -1, head_ = -1;
+  RotaryTable rotary_;
+};
+
+}  // namespace fathom::train
