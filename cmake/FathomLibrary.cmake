@@ -54,10 +54,13 @@ function(fathom_library name)
 endfunction()
 
 # fathom_test(base DEPENDS fathom_base): builds tests/base/*_test.cpp as test_base. BUSY: its own
-# code works long enough to be worth optimising.
+# code works long enough to be worth optimising. FOLDER: where its files are, if that is not its name.
 function(fathom_test name)
-  cmake_parse_arguments(ARG "BUSY" "" "DEPENDS" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  cmake_parse_arguments(ARG "BUSY" "FOLDER" "DEPENDS" ${ARGN})
+  if(NOT ARG_FOLDER)
+    set(ARG_FOLDER ${name})
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FOLDER}/*.cpp)
   if(NOT sources)
     return()
   endif()

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json_guard.h"
 #include "tokenizer/bpe.h"
+#include "tokenizer/hf_pre_tokenizers.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_file.h"
 
@@ -20,62 +21,6 @@ using Json = nlohmann::json;
 
 constexpr std::string_view kSpaceSign = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 constexpr std::size_t kMostTokens = std::size_t{64} << 20;
-
-constexpr std::string_view kLlama3Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
-    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kQwen2Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
-    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-// DeepSeek's files hold the line breaks of [\r\n] themselves, not as escapes.
-constexpr std::string_view kNewlineRegex = "[\r\n]";
-constexpr std::string_view kDeepSeekLetterRegex =
-    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ)"
-    R"(-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ)"
-    R"(-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
-constexpr std::string_view kDeepSeekPunctuationRegex = R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)";
-constexpr std::string_view kTrailingSpaceRegex = R"(\s+$)";
-constexpr std::string_view kDeepSeekCjkRegex = R"([一-龥ࠀ-一가-퟿]+)";
-constexpr std::string_view kSpacedLetterRegex = R"(\s?\p{L}+)";
-constexpr std::string_view kSpacedPunctuationRegex = R"(\s?\p{P}+)";
-constexpr std::string_view kThreeNumbersRegex = R"(\p{N}{1,3})";
-constexpr std::string_view kDeepSeekV3CjkRegex = R"([一-龥぀-ゟ゠-ヿ]+)";
-constexpr std::string_view kDeepSeekV3WordRegex =
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^)"
-    "\r\n"
-    R"(\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[)"
-    "\r\n"
-    R"(]*|\s*[)"
-    "\r\n"
-    R"(]+|\s+(?!\S)|\s+)";
-
-// Steps that are no regular expression, as they are named in the list of steps.
-constexpr std::string_view kDigits = "Digits";
-constexpr std::string_view kByteLevel = "ByteLevel";
-constexpr std::string_view kByteLevelGpt2 = "ByteLevel with GPT-2's expression";
-
-struct KnownPreTokenizer {
-  PreTokenizer kind;
-  std::vector<std::string_view> steps;
-};
-
-const std::vector<KnownPreTokenizer>& known_pre_tokenizers() {
-  static const std::vector<KnownPreTokenizer> known = {
-      {PreTokenizer::Gpt2, {kByteLevelGpt2}},
-      {PreTokenizer::SmolLm, {kDigits, kByteLevelGpt2}},
-      {PreTokenizer::Llama3, {kLlama3Regex, kByteLevel}},
-      {PreTokenizer::Qwen2, {kQwen2Regex, kByteLevel}},
-      {PreTokenizer::DeepSeekLlm,
-       {kNewlineRegex, kDeepSeekLetterRegex, kDeepSeekPunctuationRegex, kTrailingSpaceRegex,
-        kDeepSeekCjkRegex, kDigits, kByteLevel}},
-      {PreTokenizer::DeepSeekCoder,
-       {kNewlineRegex, kSpacedLetterRegex, kSpacedPunctuationRegex, kDeepSeekCjkRegex, kDigits,
-        kByteLevel}},
-      {PreTokenizer::DeepSeekV3,
-       {kThreeNumbersRegex, kDeepSeekV3CjkRegex, kDeepSeekV3WordRegex, kByteLevel}},
-  };
-  return known;
-}
 
 class Reader {
  public:
@@ -306,9 +251,9 @@ void Reader::read_pre_tokenizer() {
                !flag(*part, "invert", false) && field(*pattern, "Regex") != nullptr) {
       names.push_back(text(*pattern, "Regex"));
     } else if (type == "Digits" && flag(*part, "individual_digits", false)) {
-      names.emplace_back(kDigits);
+      names.emplace_back(kDigitsStep);
     } else if (type == "ByteLevel" && !flag(*part, "add_prefix_space", true)) {
-      names.emplace_back(flag(*part, "use_regex", true) ? kByteLevelGpt2 : kByteLevel);
+      names.emplace_back(flag(*part, "use_regex", true) ? kByteLevelGpt2Step : kByteLevelStep);
     } else {
       unsupported("the pre_tokenizer {}", part->dump());
     }
@@ -317,7 +262,7 @@ void Reader::read_pre_tokenizer() {
     if (!names.empty()) unsupported("the pre_tokenizer {}", file_["pre_tokenizer"].dump());
     return;
   }
-  for (const KnownPreTokenizer& known : known_pre_tokenizers()) {
+  for (const HfPreTokenizer& known : hf_pre_tokenizers()) {
     if (std::equal(names.begin(), names.end(), known.steps.begin(), known.steps.end())) {
       spec_.pre_tokenizer = known.kind;
       return;
