@@ -1,5 +1,6 @@
 #include "cli/app.h"
 
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -49,7 +50,7 @@ std::string unknown_command(const CLI::App& app, const std::string& given) {
   }
   std::string message = "unknown command '" + given + "'";
   if (!nearest.empty()) message += "; did you mean '" + nearest + "'?";
-  return message + " (see 'fathom --help')";
+  return message + " (see '" + app.get_name() + " --help')";
 }
 
 int code(ExitCode exit_code) { return static_cast<int>(exit_code); }
@@ -88,9 +89,9 @@ int parse_and_run(CLI::App& app, Context& context, int argc, const char* const* 
     while (!message.empty() && (message.back() == '\n' || message.back() == '.')) {
       message.pop_back();
     }
-    return usage_error(command.empty()
-                           ? message
-                           : command + ": " + message + " (see 'fathom " + command + " --help')",
+    return usage_error(command.empty() ? message
+                                       : fmt::format("{}: {} (see '{} {} --help')", command,
+                                                     message, app.get_name(), command),
                        json);
   } catch (const Error& error) {
     print_error(to_string(error.code()), error.what(), json);
@@ -106,12 +107,9 @@ int parse_and_run(CLI::App& app, Context& context, int argc, const char* const* 
 }  // namespace
 
 void build_app(CLI::App& app, Context& context) {
-  app.name("fathom");
   app.description("Runs DeepSeek-class language models on machines people own.");
   app.set_version_flag("--version", std::string("fathom ") + kVersion, "Print the version");
-  app.set_help_flag("-h,--help", "Print this help");
   app.footer("'fathom COMMAND --help' tells more of a command, 'man fathom' of all of them.");
-  app.require_subcommand(1);
 
   add_run_command(app, context);
   add_serve_command(app, context);
@@ -129,6 +127,7 @@ void build_app(CLI::App& app, Context& context) {
   add_quantize_command(app, context);
   add_pack_command(app, context);
   add_make_random_command(app, context);
+  add_train_command(app, context);
   add_cost_command(app, context);
   add_bench_command(app, context);
   add_eval_command(app, context);
@@ -138,11 +137,14 @@ void build_app(CLI::App& app, Context& context) {
   add_man_command(app, context);
 }
 
-int run_app(int argc, const char* const* argv) {
+int run_program(const Program& program, int argc, const char* const* argv) {
   explain_bus_errors();
   CLI::App app;
   Context context;
-  build_app(app, context);
+  app.name(program.name);
+  app.set_help_flag("-h,--help", "Print this help");
+  app.require_subcommand(1);
+  program.build(app, context);
   const int result = parse_and_run(app, context, argc, argv);
   // A full disk shows itself when the buffer is written: at the end, or somewhere on the way.
   const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
@@ -152,6 +154,10 @@ int run_app(int argc, const char* const* argv) {
     return code(ExitCode::Failure);
   }
   return result;
+}
+
+int run_app(int argc, const char* const* argv) {
+  return run_program({"fathom", build_app}, argc, argv);
 }
 
 }  // namespace fathom

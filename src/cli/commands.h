@@ -22,6 +22,7 @@ void add_convert_command(CLI::App& app, Context& context);
 void add_quantize_command(CLI::App& app, Context& context);
 void add_pack_command(CLI::App& app, Context& context);
 void add_make_random_command(CLI::App& app, Context& context);
+void add_train_command(CLI::App& app, Context& context);
 void add_cost_command(CLI::App& app, Context& context);
 void add_bench_command(CLI::App& app, Context& context);
 void add_eval_command(CLI::App& app, Context& context);

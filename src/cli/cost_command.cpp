@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +18,7 @@
 #include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/cost_plan.h"
+#include "cli/counts.h"
 #include "cli/model_loader.h"
 #include "formats/checkpoint.h"
 #include "formats/memory_checkpoint.h"
@@ -39,29 +39,6 @@ struct CostArguments {
   double price = -1;  // below 0: the kind's own
   InferenceOptions inference;
 };
-
-/// "14.8T", "300B", "5M", "1e9". Throws Error(InvalidArgument).
-double read_count(const std::string& text) {
-  std::size_t end = 0;
-  double value = -1;
-  try {
-    value = std::stod(text, &end);
-  } catch (const std::exception&) {
-    end = std::string::npos;
-  }
-  double unit = 0;
-  if (end != std::string::npos) {
-    const std::string suffix = text.substr(end);
-    if (suffix.empty()) unit = 1;
-    if (suffix == "K") unit = 1e3;
-    if (suffix == "M") unit = 1e6;
-    if (suffix == "B") unit = 1e9;
-    if (suffix == "T") unit = 1e12;
-  }
-  require(unit > 0 && value > 0 && std::isfinite(value), ErrorCode::InvalidArgument,
-          "--tokens {}: expected a number such as 14.8T, 300B, 5M or 1e9", text);
-  return value * unit;
-}
 
 /// A published shape, a config.json, or a model of the store.
 ModelConfig config_of(const std::string& model, const Context& context) {
@@ -91,17 +68,6 @@ GpuKind this_machine() {
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   kind.bytes_per_s = limits.read_bytes_per_s;
   return kind;
-}
-
-std::string short_count(double value) {
-  const char* units[] = {"", "K", "M", "B", "T"};
-  std::size_t unit = 0;
-  while (value >= 1000 && unit + 1 < std::size(units)) {
-    value /= 1000;
-    ++unit;
-  }
-  return unit == 0 && value == std::floor(value) ? fmt::format("{:.0f}", value)
-                                                 : fmt::format("{:.4g}{}", value, units[unit]);
 }
 
 std::string dollars(double value) {
@@ -270,7 +236,7 @@ void cost(const CostArguments& arguments, Context& context) {
   const ForwardWork forward = forward_work(config, arguments.sequence / 2);
   const InferencePlan inference = plan_inference(config, gpu, arguments.inference);
   std::optional<double> tokens;
-  if (!arguments.tokens.empty()) tokens = read_count(arguments.tokens);
+  if (!arguments.tokens.empty()) tokens = read_count("--tokens", arguments.tokens);
   std::optional<TrainingPlan> training;
   if (tokens) {
     training = plan_training(config, gpu, {*tokens, arguments.sequence, arguments.mfu});

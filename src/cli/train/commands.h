@@ -1,0 +1,12 @@
+// The trainer's subcommands, one file each, as cli/commands.h has the program's.
+#pragma once
+
+#include "cli/context.h"
+
+namespace fathom {
+
+void add_bpe_command(CLI::App& app, Context& context);
+void add_corpus_command(CLI::App& app, Context& context);
+void add_pretrain_command(CLI::App& app, Context& context);
+
+}  // namespace fathom

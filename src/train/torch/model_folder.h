@@ -1,0 +1,38 @@
+// Writes and reads what a checkpoint of a run holds.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "train/torch/optimizer.h"
+#include "train/torch/torch_model.h"
+
+namespace fathom::train {
+
+/// The texts that make a folder of weights a model.
+struct ModelTexts {
+  std::string config;            // config.json
+  std::string tokenizer;         // tokenizer.json
+  std::string tokenizer_config;  // tokenizer_config.json; empty: none
+};
+/// Of a model folder. Throws Error(NotFound | Io).
+ModelTexts read_model_texts(const std::filesystem::path& folder);
+
+/// A folder that the engine, and Hugging Face transformers, open. Weights as F32 or BF16. Throws
+/// Error(Io), naming a full disk as such.
+void write_model_folder(const std::filesystem::path& folder, const TorchModel& model,
+                        const ModelTexts& texts, at::ScalarType type = at::kFloat);
+
+/// The same with the optimiser's state, and what the caller needs, in `state`.
+void write_checkpoint(const std::filesystem::path& folder, const TorchModel& model,
+                      const ModelTexts& texts, Optimizer& optimizer, nlohmann::ordered_json state);
+
+/// What was given as `state`. Throws Error(NotFound | Corrupt | Unsupported).
+nlohmann::ordered_json read_checkpoint_state(const std::filesystem::path& folder);
+/// Weights into `model`, state into `optimizer`, bit for bit. Throws Error(NotFound | Corrupt),
+/// naming the file and the tensor.
+void read_checkpoint(const std::filesystem::path& folder, const nlohmann::ordered_json& state,
+                     TorchModel& model, Optimizer& optimizer);
+
+}  // namespace fathom::train

@@ -1,0 +1,112 @@
+#include "train/torch/optimizer.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace fathom::train {
+namespace {
+
+/// Muon is for matrices of the layers: the embedding and the head are tables, one row a word.
+bool is_hidden_matrix(const TorchModel::Parameter& parameter) {
+  return parameter.value.dim() >= 2 && parameter.name.find(".layers.") != std::string::npos &&
+         !parameter.name.ends_with("mlp.gate.weight");
+}
+
+}  // namespace
+
+OptimizerKind optimizer_kind(std::string_view name) {
+  if (name == "adamw") return OptimizerKind::AdamW;
+  if (name == "muon") return OptimizerKind::Muon;
+  fail(ErrorCode::InvalidArgument, "no optimiser is called '{}'; there are adamw and muon", name);
+}
+
+Optimizer::Optimizer(TorchModel& model, const OptimizerOptions& options) : options_(options) {
+  const at::NoGradGuard no_gradient;
+  for (TorchModel::Parameter& parameter : model.parameters()) {
+    if (!parameter.trained) continue;
+    Slot slot{&parameter, parameter.value.dim() >= 2, false, {}, {}};
+    slot.orthogonal = options.kind == OptimizerKind::Muon && is_hidden_matrix(parameter);
+    slot.first = at::zeros_like(parameter.value);
+    if (!slot.orthogonal) slot.second = at::zeros_like(parameter.value);
+    slots_.push_back(std::move(slot));
+  }
+}
+
+double Optimizer::gradient_norm() const {
+  const at::NoGradGuard no_gradient;
+  double squares = 0;
+  for (const Slot& slot : slots_) {
+    const Tensor& gradient = slot.parameter->value.grad();
+    if (!gradient.defined()) continue;
+    const double norm = at::linalg_vector_norm(gradient).item<double>();
+    squares += norm * norm;
+  }
+  return std::sqrt(squares);
+}
+
+void Optimizer::step(double rate, double scale) {
+  const at::NoGradGuard no_gradient;
+  ++steps_;
+  for (Slot& slot : slots_) {
+    if (!slot.parameter->value.grad().defined()) continue;
+    if (slot.orthogonal) {
+      muon(slot, rate, scale);
+    } else {
+      adam(slot, rate, scale);
+    }
+  }
+}
+
+void Optimizer::adam(Slot& slot, double rate, double scale) {
+  Tensor& weight = slot.parameter->value;
+  Tensor gradient = weight.grad();
+  if (scale != 1) gradient.mul_(scale);
+  const Tensor step = at::scalar_tensor(static_cast<double>(steps_), at::kFloat);
+  at::_fused_adamw_({weight}, {gradient}, {slot.first}, {slot.second}, {}, {step}, rate,
+                    options_.beta1, options_.beta2, slot.decays ? options_.weight_decay : 0.0,
+                    options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+}
+
+void Optimizer::muon(Slot& slot, double rate, double scale) {
+  Tensor& weight = slot.parameter->value;
+  slot.first.mul_(options_.muon_momentum).add_(weight.grad(), scale);
+  // Nesterov's look ahead, then an update whose size is AdamW's: 0.2 a weight on average.
+  Tensor ahead = weight.grad() * scale + slot.first * options_.muon_momentum;
+  // Gate and up are two matrices that lie together.
+  const bool two = slot.parameter->name.ends_with("experts.gate_up_proj");
+  if (two) ahead = ahead.unflatten(1, {2, -1});
+  const double size =
+      0.2 * std::sqrt(static_cast<double>(std::max(ahead.size(-1), ahead.size(-2))));
+  weight.mul_(1 - rate * options_.weight_decay);
+  weight.add_(orthogonalised(ahead).reshape_as(weight), -rate * size);
+}
+
+void Optimizer::zero_gradients() {
+  for (Slot& slot : slots_) slot.parameter->value.mutable_grad() = Tensor();
+}
+
+void Optimizer::each_state(const std::function<void(const std::string&, Tensor&)>& visit) {
+  for (Slot& slot : slots_) {
+    visit(slot.parameter->name + ".first", slot.first);
+    if (slot.second.defined()) visit(slot.parameter->name + ".second", slot.second);
+  }
+}
+
+Tensor orthogonalised(const Tensor& matrices) {
+  // The quintic of Jordan's Muon, whose slope at 0 is as steep as five steps allow.
+  constexpr double a = 3.4445, b = -4.7750, c = 2.0315;
+  const bool tall = matrices.size(-2) > matrices.size(-1);
+  Tensor x = tall ? matrices.transpose(-2, -1) : matrices;
+  x = x / (at::linalg_matrix_norm(x, "fro", {-2, -1}, true) + 1e-7);
+  for (int i = 0; i < 5; ++i) {
+    const Tensor square = at::matmul(x, x.transpose(-2, -1));
+    x = a * x + at::matmul(b * square + c * at::matmul(square, square), x);
+  }
+  return tall ? x.transpose(-2, -1) : x;
+}
+
+}  // namespace fathom::train

@@ -1,0 +1,241 @@
+#include "train/torch/pretraining.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+#include "config/model_cost.h"
+#include "formats/memory_checkpoint.h"
+#include "model/model.h"
+#include "train/torch/live_model.h"
+
+namespace fathom::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::int64_t kMostSkipped = 20;
+
+std::unique_ptr<TorchModel> make_model(const PretrainOptions& options) {
+  if (!options.weights.empty()) {
+    return std::make_unique<TorchModel>(
+        TorchModel::load(*open_checkpoint(options.weights), options.twin));
+  }
+  MemoryCheckpoint stated("config.json");
+  stated.set_config(options.texts.config);
+  return std::make_unique<TorchModel>(
+      TorchModel::random(read_model_config(stated), options.twin, options.deviation, options.seed));
+}
+
+void check(const PretrainOptions& options) {
+  require(options.tokens > 0, ErrorCode::InvalidArgument, "the run has no tokens to train on");
+  require(options.batch.last > 0 && options.batch.first >= 0 && options.micro_rows > 0,
+          ErrorCode::InvalidArgument, "a step needs at least one row");
+  require(options.rate.peak > 0 && std::isfinite(options.rate.peak), ErrorCode::InvalidArgument,
+          "a learning rate of {} cannot be learned with", options.rate.peak);
+  const std::size_t ahead = options.twin.mtp_depth > 0 ? 2 : 1;
+  require(options.pack.ahead == ahead, ErrorCode::Internal, "rows look {} tokens ahead, not {}",
+          options.pack.ahead, ahead);
+}
+
+}  // namespace
+
+Pretraining::Pretraining(PretrainOptions options)
+    : options_(std::move(options)),
+      folder_(options_.run),
+      tokenizer_(Tokenizer::from_json(options_.texts.tokenizer, options_.texts.tokenizer_config)) {
+  check(options_);
+  data_ = std::make_unique<TokenCorpus>(options_.data);
+  packer_ = std::make_unique<RowPacker>(*data_, tokenizer_, options_.pack);
+  model_ = make_model(options_);
+  const auto vocabulary = static_cast<std::int64_t>(tokenizer_.vocab_size());
+  require(model_->config().vocab_size >= vocabulary, ErrorCode::InvalidArgument,
+          "the tokenizer has {} tokens, but the model's vocab_size is {}", vocabulary,
+          model_->config().vocab_size);
+  optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer);
+  trainer_ = std::make_unique<Trainer>(*model_, *optimizer_, options_.trainer);
+  if (!options_.evaluation.empty()) {
+    evaluation_data_ = std::make_unique<TokenCorpus>(options_.evaluation);
+    PackOptions pack = options_.pack;
+    pack.middle.rate = 0;
+    RowPacker packer(*evaluation_data_, tokenizer_, pack);
+    std::vector<Row> rows;
+    while (rows.size() < options_.evaluation_rows && packer.cursor().epoch == 0) {
+      rows.push_back(packer.next());
+    }
+    const auto micro = static_cast<std::size_t>(options_.micro_rows);
+    for (std::size_t at = 0; at < rows.size(); at += micro) {
+      evaluation_.push_back(
+          micro_batch(std::span(rows).subspan(at, std::min(micro, rows.size() - at)),
+                      pack.row_tokens, pack.separate, false));
+    }
+  }
+  resume();
+}
+
+Json Pretraining::identity() const {
+  return {{"config", Json::parse(options_.texts.config)},
+          {"data", data_->fingerprint()},
+          {"row_tokens", options_.pack.row_tokens},
+          {"separate_documents", options_.pack.separate},
+          {"fill_in_the_middle", options_.pack.middle.rate},
+          {"mtp_depth", options_.twin.mtp_depth},
+          {"optimizer", options_.optimizer.kind == OptimizerKind::Muon ? "muon" : "adamw"},
+          {"seed", options_.seed}};
+}
+
+Json Pretraining::state() const {
+  const Cursor cursor = packer_->cursor();
+  Json json{
+      {"kind", "pretrain"},
+      {"step", step_},
+      {"tokens", tokens_},
+      {"cursor", {{"epoch", cursor.epoch}, {"document", cursor.document}, {"token", cursor.token}}},
+      {"run", identity()}};
+  if (best_step_) json["best"] = {{"step", *best_step_}, {"loss", *best_loss_}};
+  return json;
+}
+
+void Pretraining::resume() {
+  const std::vector<std::int64_t> steps = folder_.steps();
+  if (steps.empty()) return folder_.cut_log(0);
+  const auto place = folder_.checkpoint(steps.back());
+  const Json state = read_checkpoint_state(place);
+  try {
+    const Json now = identity();
+    for (const auto& [name, value] : now.items()) {
+      const Json then = state.at("run").value(name, Json());
+      require(then == value, ErrorCode::InvalidArgument,
+              "{} was begun with {} {:.200}, not {:.200}; another folder begins anew",
+              folder_.path().string(), name, then.dump(), value.dump());
+    }
+    step_ = state.at("step").get<std::int64_t>();
+    tokens_ = state.at("tokens").get<double>();
+    const Json& cursor = state.at("cursor");
+    packer_->seek({cursor.at("epoch").get<std::uint64_t>(),
+                   cursor.at("document").get<std::uint64_t>(),
+                   cursor.at("token").get<std::uint64_t>()});
+    if (state.contains("best")) {
+      best_step_ = state["best"].at("step").get<std::int64_t>();
+      best_loss_ = state["best"].at("loss").get<double>();
+    }
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorCode::Corrupt, "{}/trainer.json: {}", place.string(), error.what());
+  }
+  read_checkpoint(place, state, *model_, *optimizer_);
+  saved_ = step_;
+  resumed_ = true;
+  folder_.cut_log(step_);
+}
+
+std::vector<MicroBatch> Pretraining::next_batch(std::int64_t rows) {
+  std::vector<MicroBatch> batch;
+  while (rows > 0) {
+    std::vector<Row> micro;
+    for (std::int64_t i = 0; i < std::min(rows, options_.micro_rows); ++i) {
+      micro.push_back(packer_->next());
+    }
+    rows -= static_cast<std::int64_t>(micro.size());
+    batch.push_back(micro_batch(micro, options_.pack.row_tokens, options_.pack.separate,
+                                options_.twin.mtp_depth > 0));
+  }
+  return batch;
+}
+
+PretrainLine Pretraining::step() {
+  const auto start = std::chrono::steady_clock::now();
+  const double share = tokens_ / options_.tokens;
+  PretrainLine line;
+  line.rate = options_.rate.at(step_, share);
+  line.report = trainer_->step(next_batch(options_.batch.at(share)), line.rate);
+  skipped_ = line.report.skipped ? skipped_ + 1 : 0;
+  require(skipped_ < kMostSkipped, ErrorCode::Internal,
+          "{} steps in a row gave no finite loss or gradient: the run has diverged; the last "
+          "checkpoint is of step {}",
+          skipped_, saved_);
+  ++step_;
+  tokens_ += static_cast<double>(line.report.tokens);
+  line.step = step_;
+  line.tokens = tokens_;
+  line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  line.flop_per_s = flop_per_token() * static_cast<double>(line.report.tokens) / line.seconds;
+
+  const auto due = [&](std::int64_t every) { return done() || (every > 0 && step_ % every == 0); };
+  if (due(options_.evaluate_every)) {
+    if (!evaluation_.empty()) line.evaluation = evaluate();
+    line.samples = sample();
+  }
+  Json log{{"step", step_},
+           {"tokens", tokens_},
+           {"loss", line.report.loss},
+           {"further", line.report.further},
+           {"balance", line.report.balance},
+           {"largest_load", line.report.largest_load},
+           {"gradient_norm", line.report.gradient_norm},
+           {"clipped", line.report.clipped},
+           {"skipped", line.report.skipped},
+           {"rate", line.rate},
+           {"seconds", line.seconds},
+           {"flop_per_s", line.flop_per_s}};
+  if (line.evaluation) log["evaluation"] = *line.evaluation;
+  if (!line.samples.empty()) log["samples"] = line.samples;
+  folder_.log(log);
+  if (due(options_.save_every)) save();
+  return line;
+}
+
+double Pretraining::evaluate() {
+  const double loss = trainer_->evaluate(evaluation_);
+  if (!best_loss_ || loss < *best_loss_) {
+    best_loss_ = loss;
+    best_step_ = step_;
+    save();  // so that there is something to keep
+  }
+  return loss;
+}
+
+std::vector<std::string> Pretraining::sample() {
+  if (options_.prompts.empty()) return {};
+  ModelOptions load;
+  load.precision = ActivationPrecision::F32;
+  Engine engine(Model::load(live_checkpoint(*model_, options_.texts.config), load), tokenizer_);
+  std::vector<std::string> samples;
+  for (const std::string& prompt : options_.prompts) {
+    Request request;
+    request.prompt = tokenizer_.encode(prompt);
+    request.sampling.temperature = 0;
+    request.max_tokens = options_.sample_tokens;
+    request.stop_tokens = {options_.pack.end_of_document};
+    std::string text;
+    auto answer = engine.submit(std::move(request));
+    while (const auto event = answer.next()) {
+      if (const auto* delta = std::get_if<Delta>(&*event)) text += delta->text;
+    }
+    samples.push_back(std::move(text));
+  }
+  return samples;
+}
+
+void Pretraining::save() {
+  if (saved_ == step_) return;
+  write_checkpoint(folder_.begin(step_), *model_, options_.texts, *optimizer_, state());
+  folder_.commit(step_);
+  saved_ = step_;
+  folder_.prune(options_.keep, best_step_);
+}
+
+double Pretraining::flop_per_token() const {
+  const auto context = static_cast<double>(options_.pack.row_tokens) / 2;
+  double flop = forward_work(model_->config(), context).total();
+  if (options_.twin.mtp_depth > 0) {
+    const ModelConfig& c = model_->config();
+    const ParameterCount block = count_mtp_block(c);
+    flop += 2 * static_cast<double>(block.active() - block.norms + c.vocab_size * c.hidden_size);
+  }
+  return 3 * flop;
+}
+
+}  // namespace fathom::train

@@ -1,0 +1,104 @@
+// Pretraining by the published recipe (arXiv 2412.19437, 4): data, schedules, steps, checkpoints.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "train/row_packer.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+#include "train/torch/model_folder.h"
+#include "train/torch/trainer.h"
+
+namespace fathom::train {
+
+struct PretrainOptions {
+  ModelTexts texts;               // what the model is
+  std::filesystem::path weights;  // a model folder to start from; empty: random ones
+  double deviation = 0.006;       // of random weights, as V3's
+  std::vector<std::filesystem::path> data, evaluation;  // files of tokens
+  std::filesystem::path run;                            // the run's folder
+
+  double tokens = 0;            // of the whole run
+  BatchSchedule batch{0, 32};   // rows a step
+  std::int64_t micro_rows = 8;  // rows that go through the model at once
+  PackOptions pack;
+  RateSchedule rate;
+  OptimizerOptions optimizer;
+  TrainerOptions trainer;
+  TwinOptions twin;
+  std::uint64_t seed = 1;
+
+  std::int64_t save_every = 500, evaluate_every = 100;  // steps; 0: only at the end
+  std::size_t keep = 2;                                 // checkpoints, and the best
+  std::size_t evaluation_rows = 64;
+  std::vector<std::string> prompts;  // gone on with after each evaluation
+  std::size_t sample_tokens = 48;
+};
+
+/// What a step did, with what a person wants to know of it.
+struct PretrainLine {
+  StepReport report;
+  std::int64_t step = 0;  // steps made so far
+  double tokens = 0;      // seen so far
+  double rate = 0;
+  double seconds = 0;  // of this step
+  double flop_per_s = 0;
+  std::optional<double> evaluation;  // mean loss on the evaluation data
+  std::vector<std::string> samples;  // of each prompt, what came
+};
+
+class Pretraining {
+ public:
+  /// Opens the data and makes the model, or goes on where the run's folder ends. Throws
+  /// Error(InvalidArgument) for options that contradict each other or the run that is there, and
+  /// what opening files throws.
+  explicit Pretraining(PretrainOptions options);
+
+  bool done() const { return tokens_ >= options_.tokens; }
+  /// Throws Error(Internal) if 20 steps in a row had to be skipped: the run has diverged.
+  PretrainLine step();
+  /// Writes a checkpoint of what there is now, unless that was done.
+  void save();
+
+  const TorchModel& model() const { return *model_; }
+  std::int64_t steps() const { return step_; }
+  double tokens() const { return tokens_; }
+  /// Went on from a checkpoint.
+  bool resumed() const { return resumed_; }
+  const RunFolder& folder() const { return folder_; }
+  const TokenCorpus& data() const { return *data_; }
+  /// Operations that a token costs: three forward passes, multi-token prediction included.
+  double flop_per_token() const;
+
+ private:
+  std::vector<MicroBatch> next_batch(std::int64_t rows);
+  double evaluate();
+  std::vector<std::string> sample();
+  nlohmann::ordered_json state() const;
+  /// Options that a run cannot change on its way.
+  nlohmann::ordered_json identity() const;
+  void resume();
+
+  PretrainOptions options_;
+  RunFolder folder_;
+  Tokenizer tokenizer_;
+  std::unique_ptr<TokenCorpus> data_, evaluation_data_;
+  std::unique_ptr<RowPacker> packer_;
+  std::unique_ptr<TorchModel> model_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Trainer> trainer_;
+  std::vector<MicroBatch> evaluation_;
+  std::int64_t step_ = 0, saved_ = -1, skipped_ = 0;
+  double tokens_ = 0;
+  std::optional<std::int64_t> best_step_;
+  std::optional<double> best_loss_;
+  bool resumed_ = false;
+};
+
+}  // namespace fathom::train

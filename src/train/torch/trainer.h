@@ -1,0 +1,68 @@
+// One step of training: losses over micro-batches, the clip, the update, the routers' biases.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "train/row_packer.h"
+#include "train/torch/optimizer.h"
+#include "train/torch/torch_model.h"
+
+namespace fathom::train {
+
+/// Rows that go through the model at once.
+struct MicroBatch {
+  static constexpr std::int64_t kIgnore = -100;  // a target that is not asked for
+
+  TokenRows rows;
+  Tensor targets;  // int64 [rows, length]: what follows each token, or kIgnore
+  Tensor next;  // int64 [rows, length]: the token after, for multi-token prediction; or undefined
+  Tensor further;  // int64 [rows, length]: the token after next, or kIgnore; or undefined
+  std::int64_t asked() const { return (targets != kIgnore).sum().item<std::int64_t>(); }
+};
+
+/// From packed rows. `separate`: no token is asked to predict another document's. With `mtp` the
+/// rows must have two tokens ahead.
+MicroBatch micro_batch(std::span<const Row> rows, std::size_t row_tokens, bool separate, bool mtp);
+
+struct TrainerOptions {
+  double clip = 1.0;            // of the gradient's norm; 0: none
+  double mtp_weight = 0.3;      // lambda of arXiv 2412.19437, eq. 25
+  double balance_alpha = 1e-4;  // of the sequence-wise balance loss
+  double bias_speed = 1e-3;     // gamma of the routers' biases; 0: they stay
+};
+
+struct StepReport {
+  double loss = 0;     // nats a token, without the terms below
+  double further = 0;  // of multi-token prediction, without its weight
+  double balance = 0;  // mean over routed layers; 1: all experts get the same
+  double gradient_norm = 0;
+  std::int64_t tokens = 0;  // seen
+  std::int64_t asked = 0;   // with a target
+  bool clipped = false;
+  bool skipped = false;     // something was not finite: no update was made
+  double largest_load = 0;  // of an expert in any layer, over the mean
+};
+
+class Trainer {
+ public:
+  /// Both outlive it.
+  Trainer(TorchModel& model, Optimizer& optimizer, const TrainerOptions& options)
+      : model_(model), optimizer_(optimizer), options_(options) {}
+
+  /// All micro-batches together are one batch: losses are divided by the tokens asked for in all of
+  /// them, so that how rows are grouped changes nothing but rounding.
+  StepReport step(std::span<const MicroBatch> batch, double rate);
+  /// Mean loss of what is asked for, without gradients.
+  double evaluate(std::span<const MicroBatch> batch);
+
+ private:
+  TorchModel& model_;
+  Optimizer& optimizer_;
+  TrainerOptions options_;
+};
+
+}  // namespace fathom::train
