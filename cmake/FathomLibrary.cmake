@@ -77,5 +77,7 @@ function(fathom_test name)
   if(NOT FATHOM_SANITIZE)
     target_compile_options(test_${name} PRIVATE -O1)
   endif()
-  gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600)
+  # libtorch's threads spin for each other, and tests run side by side.
+  gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600
+                       ENVIRONMENT OMP_NUM_THREADS=1)
 endfunction()

@@ -96,8 +96,12 @@ Json parameters_json(const ParameterCount& count) {
 }
 
 void print_parameters(const ParameterCount& count) {
-  fmt::print("parameters  {:.2f}B, of which {:.2f}B work on a token\n",
-             static_cast<double>(count.total()) / 1e9, static_cast<double>(count.active()) / 1e9);
+  const auto size = [](std::int64_t elements) {
+    const auto value = static_cast<double>(elements);
+    return value < 1e8 ? short_count(value) : fmt::format("{:.2f}B", value / 1e9);
+  };
+  fmt::print("parameters  {}, of which {} work on a token\n", size(count.total()),
+             size(count.active()));
   const auto line = [](const char* name, std::int64_t elements, const std::string& more = {}) {
     if (elements > 0) {
       fmt::print("  {:<16}{:>9}{}\n", name, short_count(static_cast<double>(elements)), more);

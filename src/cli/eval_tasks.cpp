@@ -1,8 +1,6 @@
 #include "cli/eval_tasks.h"
 
 #include <algorithm>
-#include <cctype>
-#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -69,42 +67,6 @@ std::optional<Task> parse_task(const std::string& line) {
   return task;
 }
 
-std::string cleaned(std::string text) {
-  std::erase(text, ',');
-  const auto outside = [](char c) {
-    return std::isspace(static_cast<unsigned char>(c)) != 0 || c == '$' || c == '.' || c == '*';
-  };
-  while (!text.empty() && outside(text.back())) text.pop_back();
-  while (!text.empty() && outside(text.front())) text.erase(0, 1);
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
-
-bool is_number(const std::string& text) {
-  if (text.empty()) return false;
-  char* end = nullptr;
-  std::strtod(text.c_str(), &end);
-  return *end == '\0';
-}
-
-std::string last_number(const std::string& text) {
-  std::string number;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto digit = [&](std::size_t at) {
-      return at < text.size() && std::isdigit(static_cast<unsigned char>(text[at])) != 0;
-    };
-    if (!digit(i)) continue;
-    std::size_t end = i;
-    while (digit(end) || ((text[end] == ',' || text[end] == '.') && digit(end + 1))) ++end;
-    // A minus belongs to the number unless it stands between two words ("top-10").
-    const bool minus = i > 0 && text[i - 1] == '-' &&
-                       (i == 1 || std::isalnum(static_cast<unsigned char>(text[i - 2])) == 0);
-    number.assign(text, minus ? i - 1 : i, minus ? end - i + 1 : end - i);
-    i = end;
-  }
-  return number;
-}
-
 }  // namespace
 
 std::vector<Task> read_tasks(const std::filesystem::path& file, std::size_t limit) {
@@ -126,38 +88,8 @@ std::vector<Task> read_tasks(const std::filesystem::path& file, std::size_t limi
   return tasks;
 }
 
-std::string final_answer(const std::string& text, bool expect_number) {
-  std::string part = text;
-  if (const std::size_t mark = text.rfind("####"); mark != std::string::npos) {
-    part = text.substr(mark + 4);
-    part = part.substr(0, part.find('\n'));
-  } else if (const std::size_t box = text.rfind("\\boxed{"); box != std::string::npos) {
-    part = text.substr(box + 7);
-    part = part.substr(0, part.find('}'));
-  } else if (!expect_number) {
-    return cleaned(part);
-  }
-  return cleaned(expect_number ? last_number(part) : part);
-}
-
 bool answers_exactly(const Task& task, const std::string& output) {
-  // GSM8K's own answers carry their working before the mark.
-  const std::string expected = final_answer(task.answer, false);
-  const bool number = is_number(expected);
-  const std::string got = final_answer(output, number);
-  if (!number) return got == expected;
-  return is_number(got) && std::stod(got) == std::stod(expected);
-}
-
-Interval wilson_interval(std::size_t right, std::size_t total) {
-  if (total == 0) return {};
-  constexpr double z = 1.959964;
-  const auto n = static_cast<double>(total);
-  const double p = static_cast<double>(right) / n;
-  const double middle = p + z * z / (2 * n);
-  const double spread = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-  const double scale = 1 + z * z / n;
-  return {std::max(0.0, (middle - spread) / scale), std::min(1.0, (middle + spread) / scale)};
+  return same_answer(task.answer, output);
 }
 
 }  // namespace fathom

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -27,6 +28,9 @@ void hand_over(std::vector<std::string> words) {
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
+  // libtorch's OpenMP threads spin for each other, which beside another busy process costs most of
+  // the speed: after a few microseconds they sleep. Read when its library is loaded, thus here.
+  ::setenv("GOMP_SPINCOUNT", "2000", /*overwrite=*/0);
   ::execv(program.c_str(), arguments.data());
   fail(ErrorCode::Io, "cannot start {}: {}", program, std::strerror(errno));
 }

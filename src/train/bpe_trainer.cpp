@@ -50,7 +50,9 @@ class Learning {
   Learning(const BpeTrainerOptions& options,
            const std::unordered_map<std::string, std::int64_t>& words)
       : options_(options) {
-    for (const std::string& token : options.special_tokens) add_piece(token);
+    for (const auto* tokens : {&options.special_tokens, &options.added_tokens}) {
+      for (const std::string& token : *tokens) add_piece(token);
+    }
     for (const std::string& piece : alphabet()) add_piece(piece);
     std::vector<Id> id_of_byte(kBytes);
     for (std::size_t byte = 0; byte < kBytes; ++byte) {
@@ -156,13 +158,15 @@ class Learning {
     spec.origin = "(trained)";
     spec.pre_tokenizer = options_.pre_tokenizer;
     spec.types.assign(pieces_.size(), TokenType::Normal);
-    for (std::size_t i = 0; i < options_.special_tokens.size(); ++i) {
-      AddedToken token;
-      token.content = options_.special_tokens[i];
-      token.id = TokenId{static_cast<std::int32_t>(i)};
-      token.special = true;
-      spec.added.push_back(token);
-      spec.types[i] = TokenType::Control;
+    for (const auto* tokens : {&options_.special_tokens, &options_.added_tokens}) {
+      for (const std::string& content : *tokens) {
+        AddedToken token;
+        token.content = content;
+        token.id = TokenId{static_cast<std::int32_t>(spec.added.size())};
+        token.special = tokens == &options_.special_tokens;
+        spec.types[spec.added.size()] = token.special ? TokenType::Control : TokenType::UserDefined;
+        spec.added.push_back(token);
+      }
     }
     for (const auto& [left, right] : merges_) {
       spec.merges.emplace_back(TokenId{static_cast<std::int32_t>(left)},
@@ -186,16 +190,17 @@ class Learning {
 
 BpeTrainer::BpeTrainer(BpeTrainerOptions options) : options_(std::move(options)) {
   std::unordered_set<std::string_view> seen;
-  for (const std::string& token : options_.special_tokens) {
-    require(!token.empty() && seen.insert(token).second, ErrorCode::InvalidArgument,
-            "special token '{}' is {}", token, token.empty() ? "empty" : "there twice");
-    require(token.size() > 2, ErrorCode::InvalidArgument,
-            "special token '{}' is too short to be told from text", token);
+  for (const auto* tokens : {&options_.special_tokens, &options_.added_tokens}) {
+    for (const std::string& token : *tokens) {
+      require(!token.empty() && seen.insert(token).second, ErrorCode::InvalidArgument,
+              "the token '{}' is {}", token, token.empty() ? "empty" : "there twice");
+      require(token.size() > 2, ErrorCode::InvalidArgument,
+              "the token '{}' is too short to be told from text", token);
+    }
   }
-  require(options_.vocab_size >= kBytes + options_.special_tokens.size(),
-          ErrorCode::InvalidArgument,
+  require(options_.vocab_size >= kBytes + seen.size(), ErrorCode::InvalidArgument,
           "a vocabulary of {} has no room for 256 bytes and {} special tokens", options_.vocab_size,
-          options_.special_tokens.size());
+          seen.size());
   require(options_.pre_tokenizer != PreTokenizer::None, ErrorCode::InvalidArgument,
           "byte-level BPE needs a pre-tokenizer");
 }

@@ -20,6 +20,8 @@ struct BpeTrainerOptions {
   PreTokenizer pre_tokenizer = PreTokenizer::DeepSeekV3;
   /// The first ids, in order. Control tokens: text cannot make them.
   std::vector<std::string> special_tokens;
+  /// The next ids: found whole in any text, as <think> is.
+  std::vector<std::string> added_tokens;
   ProgressSink progress;
 };
 

@@ -114,4 +114,14 @@ void RunFolder::cut_log(std::int64_t step) const {
   kept.commit();
 }
 
+void require_same_run(const nlohmann::ordered_json& then, const nlohmann::ordered_json& now,
+                      const fs::path& folder) {
+  for (const auto& [name, value] : now.items()) {
+    const nlohmann::ordered_json before = then.value(name, nlohmann::ordered_json());
+    require(before == value, ErrorCode::InvalidArgument,
+            "{} was begun with {} {:.200}, not {:.200}; another folder begins anew",
+            folder.string(), name, before.dump(), value.dump());
+  }
+}
+
 }  // namespace fathom::train

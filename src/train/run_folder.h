@@ -42,4 +42,9 @@ class RunFolder {
   std::filesystem::path path_;
 };
 
+/// What a run cannot change on its way must be as it was when `folder` was begun. Throws
+/// Error(InvalidArgument), naming what differs.
+void require_same_run(const nlohmann::ordered_json& then, const nlohmann::ordered_json& now,
+                      const std::filesystem::path& folder);
+
 }  // namespace fathom::train

@@ -30,7 +30,7 @@ const std::map<std::string, Folders>& allowed() {
       {"model", {"config", "formats", "backend", "tensor", "base"}},
       {"engine", {"grammar", "model", "tokenizer", "config", "formats", "tensor", "base"}},
       {"store", {"formats", "tensor", "base"}},
-      {"train", {"engine", "model", "tokenizer", "config", "formats", "tensor", "base"}},
+      {"train", {"grammar", "engine", "model", "tokenizer", "config", "formats", "tensor", "base"}},
       {"server", {"engine", "grammar", "model", "tokenizer", "config", "tensor", "base"}},
       {"cli",
        {"train", "server", "engine", "grammar", "store", "model", "backend", "tokenizer", "config",

@@ -50,11 +50,11 @@ TEST(EvalTasks, NamesTheLineThatIsNoTask) {
 }
 
 TEST(EvalTasks, FindsTheFinalAnswer) {
-  EXPECT_EQ(final_answer("so 3 and 4,\n#### 1,234.", true), "1234");
-  EXPECT_EQ(final_answer("thus \\boxed{-7} it is", true), "-7");
-  EXPECT_EQ(final_answer("First 12, then 3.50 dollars.", true), "3.50");
-  EXPECT_EQ(final_answer("the top-10", true), "10");
-  EXPECT_EQ(final_answer("  Paris. ", false), "paris");
+  EXPECT_EQ(exact_answer("so 3 and 4,\n#### 1,234.", true), "1234");
+  EXPECT_EQ(exact_answer("thus \\boxed{-7} it is", true), "-7");
+  EXPECT_EQ(exact_answer("First 12, then 3.50 dollars.", true), "3.50");
+  EXPECT_EQ(exact_answer("the top-10", true), "10");
+  EXPECT_EQ(exact_answer("  Paris. ", false), "paris");
 }
 
 TEST(EvalTasks, ComparesNumbersAsNumbers) {

@@ -31,7 +31,8 @@ struct Case {
 };
 
 BpeTrainerOptions options_of(const Case& c) {
-  return {c.vocab_size, c.min_frequency, c.pre_tokenizer, {"<|begin|>", "<|end|>", "<think>"}, {}};
+  return {
+      c.vocab_size, c.min_frequency, c.pre_tokenizer, {"<|begin|>", "<|end|>", "<think>"}, {}, {}};
 }
 
 TokenizerSpec learn(const Case& c) {
@@ -85,6 +86,20 @@ INSTANTIATE_TEST_SUITE_P(Cases, BpeTrainerGolden,
                            return name;
                          });
 
+TEST(BpeTrainer, AddedTokensAreFoundInTextAndSpecialOnesAreNot) {
+  BpeTrainerOptions options;
+  options.vocab_size = 300;
+  options.special_tokens = {"<|end|>"};
+  options.added_tokens = {"<think>"};
+  const Tokenizer tokenizer =
+      Tokenizer::from_json(write_tokenizer_json(BpeTrainer(options).train()));
+  const auto ids =
+      tokenizer.encode("<think>a<|end|>", {.add_special = false, .parse_special = false});
+  EXPECT_EQ(ids.size(), 1 + 1 + 7U);
+  EXPECT_EQ(ids.front(), TokenId{1});
+  EXPECT_FALSE(tokenizer.is_special(TokenId{1}));
+}
+
 TEST(BpeTrainer, AnyBytesGoThroughTheVocabulary) {
   BpeTrainer trainer(options_of({"", PreTokenizer::Gpt2, 0, 300}));
   trainer.feed("aaaa aaaa bbbb");
@@ -113,10 +128,12 @@ TEST(BpeTrainer, OptionsThatCannotWorkAreNamed) {
     }
     return std::string();
   };
-  EXPECT_THAT(message({200, 0, PreTokenizer::Gpt2, {}, {}}), HasSubstr("no room for 256 bytes"));
-  EXPECT_THAT(message({300, 0, PreTokenizer::Gpt2, {"<a>", "<a>"}, {}}), HasSubstr("there twice"));
-  EXPECT_THAT(message({300, 0, PreTokenizer::Gpt2, {""}, {}}), HasSubstr("empty"));
-  EXPECT_THAT(message({300, 0, PreTokenizer::None, {}, {}}), HasSubstr("pre-tokenizer"));
+  EXPECT_THAT(message({200, 0, PreTokenizer::Gpt2, {}, {}, {}}),
+              HasSubstr("no room for 256 bytes"));
+  EXPECT_THAT(message({300, 0, PreTokenizer::Gpt2, {"<a>", "<a>"}, {}, {}}),
+              HasSubstr("there twice"));
+  EXPECT_THAT(message({300, 0, PreTokenizer::Gpt2, {""}, {}, {}}), HasSubstr("empty"));
+  EXPECT_THAT(message({300, 0, PreTokenizer::None, {}, {}, {}}), HasSubstr("pre-tokenizer"));
 }
 
 }  // namespace

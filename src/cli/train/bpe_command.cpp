@@ -87,6 +87,10 @@ void add_bpe_command(CLI::App& app, Context& context) {
                    "Special tokens, which get the first ids in this order")
       ->type_name("TOKEN");
   command
+      ->add_option("--token", arguments->options.added_tokens,
+                   "Further tokens, found whole in any text: <think>")
+      ->type_name("TOKEN");
+  command
       ->add_option("--min-frequency", arguments->options.min_frequency,
                    "Merge no pair that is met less often")
       ->type_name("N");

@@ -105,13 +105,7 @@ void Pretraining::resume() {
   const auto place = folder_.checkpoint(steps.back());
   const Json state = read_checkpoint_state(place);
   try {
-    const Json now = identity();
-    for (const auto& [name, value] : now.items()) {
-      const Json then = state.at("run").value(name, Json());
-      require(then == value, ErrorCode::InvalidArgument,
-              "{} was begun with {} {:.200}, not {:.200}; another folder begins anew",
-              folder_.path().string(), name, then.dump(), value.dump());
-    }
+    require_same_run(state.at("run"), identity(), folder_.path());
     step_ = state.at("step").get<std::int64_t>();
     tokens_ = state.at("tokens").get<double>();
     const Json& cursor = state.at("cursor");

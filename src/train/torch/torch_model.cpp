@@ -163,6 +163,14 @@ TorchModel TorchModel::random(const ModelConfig& config, const TwinOptions& opti
   return model;
 }
 
+TorchModel TorchModel::frozen_copy() const {
+  TorchModel copy(config_, options_);
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    copy.parameters_[i].value = parameters_[i].value.detach().clone();
+  }
+  return copy;
+}
+
 Tensor& TorchModel::parameter(const std::string& name) {
   const auto found = std::ranges::find(parameters_, name, &Parameter::name);
   require(found != parameters_.end(), ErrorCode::NotFound, "the model has no weight '{}'", name);

@@ -54,6 +54,9 @@ class TorchModel {
   /// A checkpoint's weights, as F32. Throws Error(NotFound | Corrupt), naming the tensor.
   static TorchModel load(const Checkpoint& checkpoint, const TwinOptions& options);
 
+  /// Another model with the same weights and no gradients.
+  TorchModel frozen_copy() const;
+
   const ModelConfig& config() const { return config_; }
   const TwinOptions& options() const { return options_; }
   std::vector<Parameter>& parameters() { return parameters_; }

@@ -7,44 +7,18 @@
 #include <limits>
 #include <map>
 
-#include "formats/memory_checkpoint.h"
 #include "formats/test_files.h"
 #include "model/golden_models.h"
 #include "tokenizer/tokenizer_json_writer.h"
-#include "train/bpe_trainer.h"
 #include "train/torch/live_model.h"
 #include "train/torch/pretraining.h"
+#include "train/torch/tiny_twin.h"
 
 namespace fathom::train {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-
-constexpr const char* kConfig = R"({
-  "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 32,
-  "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "kv_lora_rank": 16,
-  "q_lora_rank": null, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
-  "intermediate_size": 64, "moe_intermediate_size": 16, "n_routed_experts": 4,
-  "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1,
-  "moe_layer_freq": 1, "norm_topk_prob": true, "scoring_func": "sigmoid",
-  "topk_method": "noaux_tc", "n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.0,
-  "vocab_size": 264, "max_position_embeddings": 128, "rope_theta": 10000, "rms_norm_eps": 1e-06,
-  "tie_word_embeddings": false, "hidden_act": "silu"})";
-
-ModelConfig tiny_config() {
-  MemoryCheckpoint stated("config.json");
-  stated.set_config(kConfig);
-  return read_model_config(stated);
-}
-
-TokenizerSpec tiny_vocabulary() {
-  BpeTrainerOptions options;
-  options.vocab_size = 260;
-  options.pre_tokenizer = PreTokenizer::Gpt2;
-  options.special_tokens = {"<|end|>", "<|begin|>", "<|hole|>", "<|tail|>"};
-  return BpeTrainer(options).train();
-}
 
 Tensor random_tokens(std::int64_t rows, std::int64_t length, int seed) {
   torch::manual_seed(seed);
@@ -229,7 +203,7 @@ class Run : public ::testing::Test {
   }
   PretrainOptions options(const std::string& run) const {
     PretrainOptions options;
-    options.texts = {kConfig, write_tokenizer_json(tiny_vocabulary()), ""};
+    options.texts = {kTinyConfig, write_tokenizer_json(tiny_vocabulary()), ""};
     options.data = options.evaluation = {folder_.path() / "data.tokens"};
     options.run = folder_.path() / run;
     options.tokens = 20 * 6 * 32;  // twenty steps
@@ -358,7 +332,7 @@ TEST_F(Run, LearnsAndItsCheckpointRunsInTheEngine) {
       twin.logits(twin.forward({torch::tensor(ids).unsqueeze(0), {}, {}}).states)[0].contiguous();
   const std::span<const float> ours(logits.data_ptr<float>(),
                                     static_cast<std::size_t>(logits.numel()));
-  EXPECT_LE(test::worst_error(ours, theirs, 264), test::kOracleTolerance);
+  EXPECT_LE(test::worst_error(ours, theirs, 300), test::kOracleTolerance);
 }
 
 TEST_F(Run, AnotherRunsFolderIsRefused) {

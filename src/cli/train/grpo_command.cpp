@@ -1,0 +1,243 @@
+// `fathom train grpo`: reinforcement learning with rewards by rule.
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <memory>
+
+#include "base/progress.h"
+#include "cli/interrupt.h"
+#include "cli/terminal.h"
+#include "cli/train/commands.h"
+#include "train/torch/grpo.h"
+
+namespace fathom {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using train::GrpoReport;
+
+struct GrpoArguments {
+  train::GrpoOptions options;
+  std::string model, variant = "grpo", end, precision = "f32";
+  std::vector<std::string> tasks, evaluation, rewards{"exact"};
+  train::TaskOptions fields;
+  std::size_t evaluation_tasks = 200;
+  int threads = 0;
+};
+
+/// Published variants, as what they change of GRPO.
+void apply_variant(const std::string& name, train::GrpoOptions& options) {
+  train::PolicyOptions& policy = options.policy;
+  if (name == "grpo") return;
+  if (name == "dr-grpo") {
+    policy.mean = train::LossMean::Constant;
+    policy.divide_by_deviation = false;
+  } else if (name == "dapo") {
+    policy.clip_high = 0.28;
+    policy.mean = train::LossMean::Token;
+    options.dynamic_sampling = true;
+  } else if (name == "gspo") {
+    policy.sequence_ratio = true;
+    policy.clip_low = 3e-4;
+    policy.clip_high = 4e-4;
+  } else if (name == "cispo") {
+    policy.keep_gradient = true;
+    policy.mean = train::LossMean::Token;
+    policy.clip_low = 1;  // no lower bound
+    policy.clip_high = 0.28;
+  } else {
+    fail(ErrorCode::InvalidArgument,
+         "no variant is called '{}'; there are grpo, dr-grpo, dapo, gspo, cispo", name);
+  }
+}
+
+train::GrpoOptions options_of(const GrpoArguments& arguments) {
+  train::GrpoOptions options = arguments.options;
+  apply_variant(arguments.variant, options);
+  options.weights = arguments.model;
+  options.texts = train::read_model_texts(arguments.model);
+  require(arguments.precision == "bf16" || arguments.precision == "f32", ErrorCode::InvalidArgument,
+          "--precision {}: there are bf16 and f32", arguments.precision);
+  options.twin.compute = arguments.precision == "bf16" ? at::kBFloat16 : at::kFloat;
+  const auto read = [&](const std::vector<std::string>& files, std::vector<train::RlTask>& into) {
+    for (const std::string& file : files) {
+      const auto tasks = train::read_rl_tasks(file, arguments.fields);
+      into.insert(into.end(), tasks.begin(), tasks.end());
+    }
+  };
+  read(arguments.tasks, options.tasks);
+  read(arguments.evaluation, options.evaluation);
+  if (options.evaluation.size() > arguments.evaluation_tasks) {
+    options.evaluation.resize(arguments.evaluation_tasks);
+  }
+  for (const std::string& reward : arguments.rewards) {
+    options.rewards.push_back(train::parse_reward(reward, options.seed));
+  }
+  const Tokenizer tokenizer =
+      Tokenizer::from_json(options.texts.tokenizer, options.texts.tokenizer_config);
+  const auto end = arguments.end.empty() ? tokenizer.eos() : tokenizer.token_to_id(arguments.end);
+  require(end.has_value(), ErrorCode::InvalidArgument,
+          "the vocabulary {} '{}' that ends an answer: --end names one",
+          arguments.end.empty() ? "states no token" : "has no token", arguments.end);
+  options.end = *end;
+  return options;
+}
+
+std::string line_text(const GrpoReport& report, const train::GrpoOptions& options, double seconds) {
+  std::string text =
+      fmt::format("step {}/{}  reward {:.3f}", report.step, options.steps, report.reward);
+  if (options.rewards.size() > 1) {
+    for (std::size_t i = 0; i < report.parts.size(); ++i) {
+      text += fmt::format("  {} {:.3f}", options.rewards[i].name, report.parts[i]);
+    }
+  }
+  text += fmt::format(
+      "  length {:.1f}  cut off {:.0f} %  equal groups {:.0f} %  entropy {:.3f}  |g| {:.2f}  gap "
+      "{:.1e}  {:.0f} answers/s",
+      report.length, 100 * report.truncated, 100 * report.equal_groups, report.entropy,
+      report.gradient_norm, report.gap, report.samples_per_s);
+  if (options.policy.kl > 0) text += fmt::format("  KL {:.4f}", report.kl);
+  return text + "  ETA " +
+         format_duration(seconds * static_cast<double>(options.steps - report.step));
+}
+
+std::string evaluation_text(const train::GrpoEvaluation& e) {
+  std::string text = fmt::format("evaluation on {}: greedy {:.1f} %, {:.1f} tokens", e.tasks,
+                                 100 * e.greedy, e.length);
+  if (e.samples > 0) {
+    text += fmt::format("; at temperature 1 pass@1 {:.1f} %, pass@{} {:.1f} %, maj@{} {:.1f} %",
+                        100 * e.sampled, e.samples, 100 * e.any, e.samples, 100 * e.majority);
+  }
+  return text;
+}
+
+Json line_json(const GrpoReport& report) {
+  Json json{{"step", report.step},
+            {"reward", report.reward},
+            {"length", report.length},
+            {"truncated", report.truncated},
+            {"equal_groups", report.equal_groups},
+            {"entropy", report.entropy},
+            {"kl", report.kl},
+            {"gap", report.gap},
+            {"gradient_norm", report.gradient_norm},
+            {"samples_per_s", report.samples_per_s},
+            {"skipped", report.skipped}};
+  if (report.evaluation) {
+    const train::GrpoEvaluation& e = *report.evaluation;
+    json["evaluation"] = {{"greedy", e.greedy},     {"pass_at_1", e.sampled}, {"pass_at_k", e.any},
+                          {"maj_at_k", e.majority}, {"k", e.samples},         {"tasks", e.tasks}};
+  }
+  return json;
+}
+
+void grpo(const GrpoArguments& arguments, Context& context) {
+  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
+  const train::GrpoOptions options = options_of(arguments);
+  train::Grpo run(options);
+  if (run.resumed()) print_note(context, fmt::format("goes on from step {}", run.steps()));
+  if (run.steps() == 0 && !options.evaluation.empty()) {
+    print_note(context, "before: " + evaluation_text(run.evaluate()));
+  }
+  const InterruptGuard guard;
+  double seconds = 0;
+  while (!run.done()) {
+    const GrpoReport report = run.step();
+    const double step = report.sampling_seconds + report.training_seconds;
+    seconds = seconds == 0 ? step : 0.9 * seconds + 0.1 * step;
+    if (context.json) {
+      print_json(line_json(report));
+    } else {
+      fmt::print(stderr, "{}\n", line_text(report, options, seconds));
+      if (report.skipped)
+        fmt::print(stderr,
+                   "  no update: every group had equal rewards, or the loss was not finite\n");
+      if (report.evaluation) {
+        fmt::print(stderr, "  {}\n", evaluation_text(*report.evaluation));
+        for (const auto& [reward, text] : report.samples) {
+          fmt::print(stderr, "  {:.1f}  {}\n", reward, text);
+        }
+      }
+    }
+    if (InterruptGuard::take()) {
+      run.save();
+      fail(ErrorCode::Cancelled, "interrupted after step {}; the same command goes on from there",
+           run.steps());
+    }
+  }
+  run.save();
+  if (!context.json) fmt::print("{}\n", run.folder().checkpoint(run.steps()).string());
+}
+
+void add_options(CLI::App& command, GrpoArguments& arguments) {
+  train::GrpoOptions& o = arguments.options;
+  o.optimizer.weight_decay = 0;
+  const auto number = [&](const char* name, auto& value, const char* help) {
+    return command.add_option(name, value, help)->type_name("X")->capture_default_str();
+  };
+  command.add_option("MODEL", arguments.model, "The model's folder")
+      ->type_name("FOLDER")
+      ->required();
+  command.add_option("--tasks", arguments.tasks, "JSON lines with a prompt and its answer")
+      ->type_name("FILE")
+      ->required();
+  command.add_option("--run", o.run, "Checkpoints and log; what is there is gone on with")
+      ->type_name("FOLDER")
+      ->required();
+  command.add_option("--evaluation", arguments.evaluation, "Tasks that are not trained on")
+      ->type_name("FILE");
+  number("--evaluation-tasks", arguments.evaluation_tasks, "So many of them")
+      ->check(CLI::Range(1, 1 << 20));
+  number("--evaluation-samples", o.evaluation_samples, "Answers to each for pass@k and maj@k")
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option("--reward", arguments.rewards,
+                  "exact, format, random, pattern=REGEX, language=SCRIPT; *WEIGHT after it")
+      ->type_name("REWARD");
+  number("--variant", arguments.variant, "grpo, dr-grpo, dapo, gspo or cispo");
+  number("--steps", o.steps, "Steps")->check(CLI::Range(1, 1 << 30));
+  number("--questions", o.questions, "Questions a step")->check(CLI::Range(1, 1 << 16));
+  number("--group", o.group, "Answers to each")->check(CLI::Range(2, 1 << 12));
+  number("--minibatches", o.minibatches, "Updates that a step's answers are shared out to")
+      ->check(CLI::Range(1, 1 << 12));
+  number("--max-tokens", o.max_tokens, "Of an answer")->check(CLI::Range(1, 1 << 20));
+  number("--temperature", o.temperature, "Of sampling")->check(CLI::Range(0.01, 10.0));
+  number("--kl", o.policy.kl, "Weight of the divergence from the reference (beta)");
+  number("--refresh-reference", o.refresh_reference, "Steps between; 0: never");
+  number("--clip-low", o.policy.clip_low, "Of the ratio, below 1");
+  number("--clip-high", o.policy.clip_high, "Of the ratio, above 1");
+  number("--truncated-weight", o.policy.truncated_weight,
+         "Cap of trainer's over engine's probability as a weight; 0: none");
+  command.add_flag("--dynamic-sampling", o.dynamic_sampling,
+                   "Ask anew for groups whose answers all got the same");
+  number("--overlong-buffer", o.overlong_buffer, "Tokens before the limit that cost reward");
+  number("--rate", o.rate, "Learning rate");
+  number("--warmup", o.warmup, "Steps of linear warm-up");
+  number("--weight-decay", o.optimizer.weight_decay, "Of matrices");
+  number("--clip", o.clip, "Of the gradient's norm; 0: none");
+  number("--precision", arguments.precision, "f32, or bf16 (weights stay F32)");
+  number("--micro-tokens", o.micro_tokens, "Tokens that go through the model at once");
+  number("--seed", o.seed, "The same seed, the same run");
+  number("--save-every", o.save_every, "Steps between checkpoints; 0: only the last");
+  number("--evaluate-every", o.evaluate_every, "Steps between evaluations; 0: only the last");
+  number("--keep", o.keep, "Checkpoints to keep beside the best")->check(CLI::Range(1, 1000));
+  command.add_option("--end", arguments.end, "The token that ends an answer")->type_name("TOKEN");
+  number("--prompt-field", arguments.fields.prompt_field, "Of a task");
+  number("--answer-field", arguments.fields.answer_field, "Of a task");
+  number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
+}
+
+}  // namespace
+
+void add_grpo_command(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("grpo", "Reinforcement learning with rewards by rule");
+  auto arguments = std::make_shared<GrpoArguments>();
+  add_options(*command, *arguments);
+  add_json_option(*command, context);
+  command->callback([arguments, &context] { grpo(*arguments, context); });
+}
+
+}  // namespace fathom

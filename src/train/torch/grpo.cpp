@@ -1,0 +1,490 @@
+#include "train/torch/grpo.h"
+
+#include <fmt/format.h>
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "base/error.h"
+#include "engine/exact_answer.h"
+#include "model/model.h"
+#include "train/random.h"
+#include "train/torch/live_model.h"
+
+namespace fathom::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kMostActive = 128;
+enum Purpose : std::uint64_t { kSampling = 11, kEvaluation = 12 };
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Where the last allowed tokens are, an answer loses up to 1 (DAPO, eq. 13).
+double overlong_penalty(std::size_t length, std::size_t most, std::size_t buffer) {
+  if (buffer == 0 || length + buffer <= most) return 0;
+  return -std::min(1.0, static_cast<double>(length + buffer - most) / static_cast<double>(buffer));
+}
+
+}  // namespace
+
+struct Grpo::Sample {
+  std::vector<std::int64_t> tokens;  // prompt and answer
+  std::size_t prompt = 0;            // tokens of the prompt
+  std::vector<float> rollout;        // of the answer's tokens
+  std::string text, question, expected;
+  bool finished = false;
+  double reward = 0, advantage = 0;
+  Tensor old;  // log-probabilities of its tokens before the step's updates, if there are several
+
+  std::size_t answer() const { return tokens.size() - prompt; }
+};
+
+Grpo::Grpo(GrpoOptions options)
+    : options_(std::move(options)),
+      folder_(options_.run),
+      tokenizer_(Tokenizer::from_json(options_.texts.tokenizer, options_.texts.tokenizer_config)) {
+  require(options_.questions > 0 && options_.group > 1 && options_.max_tokens > 0,
+          ErrorCode::InvalidArgument,
+          "a step needs a question, a group of two answers or more, and tokens for them");
+  require(!options_.tasks.empty() && !options_.rewards.empty(), ErrorCode::InvalidArgument,
+          "there is nothing to be rewarded for");
+  require(options_.minibatches > 0 && options_.questions * options_.group >= options_.minibatches,
+          ErrorCode::InvalidArgument, "{} answers cannot be shared out to {} updates",
+          options_.questions * options_.group, options_.minibatches);
+  model_ = std::make_unique<TorchModel>(
+      TorchModel::load(*open_checkpoint(options_.weights), options_.twin));
+  optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer);
+  if (options_.policy.kl > 0) {
+    reference_ = std::make_unique<TorchModel>(model_->frozen_copy());
+  }
+  resume();
+}
+
+Grpo::~Grpo() = default;
+
+// --- answers -------------------------------------------------------------------------------------
+
+std::unique_ptr<Engine> Grpo::make_engine(std::size_t requests) const {
+  ModelOptions load;
+  load.precision = ActivationPrecision::F32;
+  SchedulerOptions scheduler;
+  scheduler.max_active = std::min(kMostActive, requests);
+  scheduler.max_idle = 0;
+  scheduler.cache.dtype = DType::F32;
+  std::size_t longest = 0;
+  for (const auto* tasks : {&options_.tasks, &options_.evaluation}) {
+    for (const RlTask& task : *tasks) longest = std::max(longest, task.prompt.size());
+  }
+  // A token has a byte at least.
+  const auto most = static_cast<std::size_t>(model_->config().max_position_embeddings);
+  scheduler.context_tokens = std::min(most, longest + 1 + options_.max_tokens);
+  const std::size_t pages = scheduler.context_tokens / KvCache::kPageTokens + 2;
+  scheduler.cache.capacity_tokens = scheduler.max_active * pages * KvCache::kPageTokens;
+  return std::make_unique<Engine>(
+      Model::load(live_checkpoint(*model_, options_.texts.config), load), tokenizer_, scheduler);
+}
+
+void Grpo::judge(std::vector<Sample>& group, GrpoReport& report) {
+  std::vector<double> rewards;
+  for (Sample& sample : group) {
+    const Attempt attempt{sample.question, sample.text, sample.expected, sample.finished,
+                          attempts_++};
+    for (std::size_t i = 0; i < options_.rewards.size(); ++i) {
+      const double value = options_.rewards[i].of(attempt);
+      report.parts[i] += value;
+      sample.reward += options_.rewards[i].weight * value;
+    }
+    sample.reward +=
+        overlong_penalty(sample.answer(), options_.max_tokens, options_.overlong_buffer);
+    rewards.push_back(sample.reward);
+  }
+  const auto advantages = advantages_of(rewards, options_.policy.divide_by_deviation);
+  for (std::size_t i = 0; i < group.size(); ++i) group[i].advantage = advantages[i];
+}
+
+std::vector<Grpo::Sample> Grpo::gather(GrpoReport& report) {
+  std::vector<Sample> kept;
+  double groups = 0, equal = 0, answers = 0;
+  const auto engine = make_engine(options_.questions * options_.group);
+  for (std::size_t round = 0; round < options_.most_rounds; ++round) {
+    const std::size_t missing = options_.questions - kept.size() / options_.group;
+    std::vector<std::vector<TokenId>> prompts;
+    std::vector<const RlTask*> tasks;
+    for (std::size_t i = 0; i < missing; ++i) {
+      tasks.push_back(&options_.tasks[dealt_task(options_.seed, dealt_++, options_.tasks.size())]);
+      prompts.push_back(tokenizer_.encode(tasks.back()->prompt));
+    }
+    RolloutOptions rollout;
+    rollout.group = options_.group;
+    rollout.max_tokens = options_.max_tokens;
+    rollout.temperature = options_.temperature;
+    rollout.stop_tokens = {options_.end};
+    rollout.seed =
+        Draws(options_.seed, {kSampling, static_cast<std::uint64_t>(step_), round}).next();
+    std::vector<Rollout> rollouts = roll_out(*engine, prompts, rollout);
+    for (std::size_t question = 0; question < missing; ++question) {
+      std::vector<Sample> group;
+      for (std::size_t i = 0; i < options_.group; ++i) {
+        Rollout& one = rollouts[question * options_.group + i];
+        Sample sample;
+        for (const TokenId id : prompts[question]) sample.tokens.push_back(value(id));
+        sample.prompt = sample.tokens.size();
+        for (const TokenId id : one.tokens) sample.tokens.push_back(value(id));
+        sample.rollout = std::move(one.logprobs);
+        sample.text = std::move(one.text);
+        sample.finished = one.finished;
+        sample.question = tasks[question]->prompt;
+        sample.expected = tasks[question]->answer;
+        report.length += static_cast<double>(sample.answer());
+        report.longest = std::max(report.longest, static_cast<double>(sample.answer()));
+        report.truncated += sample.finished ? 0 : 1;
+        group.push_back(std::move(sample));
+      }
+      judge(group, report);
+      ++groups;
+      answers += static_cast<double>(group.size());
+      for (const Sample& sample : group) report.reward += sample.reward;
+      if (report.samples.size() < 3) {
+        report.samples.emplace_back(group[0].reward, group[0].question + group[0].text);
+      }
+      const bool same =
+          std::ranges::all_of(group, [](const Sample& s) { return s.advantage == 0; });
+      equal += same;
+      if (same && options_.dynamic_sampling) continue;
+      for (Sample& sample : group) kept.push_back(std::move(sample));
+    }
+    if (!options_.dynamic_sampling || kept.size() == options_.questions * options_.group) break;
+  }
+  report.equal_groups = equal / groups;
+  for (double* mean : {&report.reward, &report.length, &report.truncated}) *mean /= answers;
+  for (double& part : report.parts) part /= answers;
+  return kept;
+}
+
+// --- learning ------------------------------------------------------------------------------------
+
+PolicyBatch Grpo::batch_of(std::span<const Sample* const> samples, GrpoReport& report,
+                           double all_tokens, std::vector<Tensor>& loads) const {
+  std::int64_t length = 0;
+  for (const Sample* sample : samples) {
+    length = std::max(length, static_cast<std::int64_t>(sample->tokens.size()));
+  }
+  const auto rows = static_cast<std::int64_t>(samples.size());
+  // Token t is predicted at t - 1, so that the last one is no input. What pads a row comes after
+  // all that is looked at, and nothing sees what comes later.
+  Tensor inputs = at::full({rows, length - 1}, std::int64_t{value(options_.end)}, at::kLong);
+  Tensor targets = at::zeros({rows, length - 1}, at::kLong);
+  PolicyBatch batch;
+  batch.mask = at::zeros({rows, length - 1}, at::kFloat);
+  batch.rollout = at::zeros({rows, length - 1}, at::kFloat);
+  batch.advantages = at::zeros({rows}, at::kFloat);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const Sample& sample = *samples[static_cast<std::size_t>(r)];
+    auto* in = inputs[r].data_ptr<std::int64_t>();
+    auto* target = targets[r].data_ptr<std::int64_t>();
+    auto* mask = batch.mask[r].data_ptr<float>();
+    auto* rollout = batch.rollout[r].data_ptr<float>();
+    for (std::size_t t = 0; t + 1 < sample.tokens.size(); ++t) {
+      in[t] = sample.tokens[t];
+      target[t] = sample.tokens[t + 1];
+      if (t + 1 < sample.prompt) continue;
+      mask[t] = 1;
+      rollout[t] = sample.rollout[t + 1 - sample.prompt];
+    }
+    batch.advantages[r] = sample.advantage;
+  }
+  const auto logprobs_of = [&](TorchModel& model, bool watched) {
+    const Hidden hidden = model.forward({inputs, {}, {}});
+    // The engine never says what the tokenizer has no token for, and padded vocabularies have more.
+    const Tensor logits = model.logits(hidden.states)
+                              .narrow(-1, 0, static_cast<std::int64_t>(tokenizer_.vocab_size()));
+    const Tensor all = at::log_softmax(logits / static_cast<double>(options_.temperature), -1);
+    const Tensor chosen = all.gather(-1, targets.unsqueeze(-1)).squeeze(-1);
+    if (watched) {
+      const at::NoGradGuard no_gradient;
+      report.entropy += (-(all.exp() * all).sum(-1) * batch.mask).sum().item<double>() / all_tokens;
+      const Tensor plain =
+          options_.temperature == 1
+              ? chosen
+              : at::log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1);
+      const Tensor gap = (plain - batch.rollout).abs() * batch.mask;
+      report.gap += gap.sum().item<double>() / all_tokens;
+      report.largest_gap = std::max(report.largest_gap, gap.max().item<double>());
+      loads.resize(hidden.routers.size());
+      for (std::size_t i = 0; i < loads.size(); ++i) {
+        loads[i] = loads[i].defined() ? loads[i] + hidden.routers[i].load : hidden.routers[i].load;
+      }
+    }
+    return chosen;
+  };
+  batch.logprobs = logprobs_of(*model_, true);
+  if (reference_) {
+    const at::NoGradGuard no_gradient;
+    batch.reference = logprobs_of(*reference_, false);
+  }
+  if (samples.front()->old.defined()) {
+    batch.old = at::zeros_like(batch.rollout);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const Tensor& old = samples[static_cast<std::size_t>(r)]->old;
+      const auto first =
+          static_cast<std::int64_t>(samples[static_cast<std::size_t>(r)]->prompt) - 1;
+      batch.old[r].narrow(0, first, old.size(0)).copy_(old);
+    }
+  }
+  return batch;
+}
+
+void Grpo::update(std::span<Sample> samples, GrpoReport& report) {
+  BatchTotals totals;
+  totals.answers = static_cast<double>(samples.size());
+  totals.longest = static_cast<double>(options_.max_tokens);
+  std::vector<const Sample*> order;
+  for (const Sample& sample : samples) {
+    totals.tokens += static_cast<double>(sample.answer());
+    order.push_back(&sample);
+  }
+  // Neighbours of like length waste little on padding.
+  std::ranges::stable_sort(order, {}, [](const Sample* s) { return s->tokens.size(); });
+  optimizer_->zero_gradients();
+  std::vector<Tensor> loads;
+  double loss = 0;
+  for (std::size_t at = 0; at < order.size();) {
+    std::size_t count = 0;
+    while (
+        at + count < order.size() &&
+        (count == 0 || (count + 1) * order[at + count]->tokens.size() <= options_.micro_tokens)) {
+      ++count;
+    }
+    const PolicyBatch batch =
+        batch_of(std::span(order).subspan(at, count), report, totals.tokens, loads);
+    const PolicyLoss part = policy_loss(batch, options_.policy, totals);
+    part.loss.backward();
+    loss += part.loss.item<double>();
+    report.kl += part.kl / totals.tokens;
+    report.clipped_low += part.clipped_low / totals.tokens;
+    report.clipped_high += part.clipped_high / totals.tokens;
+    at += count;
+  }
+  const double norm = optimizer_->gradient_norm();
+  report.gradient_norm = std::max(report.gradient_norm, norm);
+  for (const Tensor& load : loads) {
+    report.largest_load = std::max(report.largest_load, (load.max() / load.mean()).item<double>());
+  }
+  if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    report.skipped = true;
+    return;
+  }
+  const double warm =
+      options_.warmup > 0
+          ? std::min(1.0, static_cast<double>(step_ + 1) / static_cast<double>(options_.warmup))
+          : 1.0;
+  optimizer_->step(options_.rate * warm,
+                   options_.clip > 0 && norm > options_.clip ? options_.clip / norm : 1);
+}
+
+void Grpo::remember_policy(std::span<Sample> samples) const {
+  const at::NoGradGuard no_gradient;
+  for (Sample& sample : samples) {
+    GrpoReport ignored;
+    std::vector<Tensor> loads;
+    const Sample* one = &sample;
+    const PolicyBatch batch = batch_of({&one, 1}, ignored, 1, loads);
+    sample.old = batch.logprobs[0].narrow(0, static_cast<std::int64_t>(sample.prompt) - 1,
+                                          static_cast<std::int64_t>(sample.answer()));
+  }
+}
+
+GrpoReport Grpo::step() {
+  GrpoReport report;
+  report.parts.resize(options_.rewards.size());
+  const auto start = Clock::now();
+  std::vector<Sample> samples = gather(report);
+  report.sampling_seconds = seconds_since(start);
+  const auto learning = Clock::now();
+  if (samples.empty()) {
+    report.skipped = true;  // every group had equal rewards
+  } else {
+    const std::size_t updates = std::min(options_.minibatches, samples.size());
+    if (updates > 1) remember_policy(samples);
+    for (std::size_t u = 0; u < updates; ++u) {
+      const std::size_t from = samples.size() * u / updates;
+      const std::size_t to = samples.size() * (u + 1) / updates;
+      update(std::span(samples).subspan(from, to - from), report);
+    }
+    const auto n = static_cast<double>(updates);
+    for (double GrpoReport::* mean : {&GrpoReport::entropy, &GrpoReport::gap, &GrpoReport::kl,
+                                      &GrpoReport::clipped_low, &GrpoReport::clipped_high}) {
+      report.*mean /= n;
+    }
+  }
+  report.training_seconds = seconds_since(learning);
+  report.samples_per_s =
+      static_cast<double>(options_.questions * options_.group) / seconds_since(start);
+  ++step_;
+  report.step = step_;
+  if (reference_ && options_.refresh_reference > 0 && step_ % options_.refresh_reference == 0) {
+    reference_ = std::make_unique<TorchModel>(model_->frozen_copy());
+  }
+  const auto due = [&](std::int64_t every) { return done() || (every > 0 && step_ % every == 0); };
+  if (!options_.evaluation.empty() && due(options_.evaluate_every)) {
+    report.evaluation = evaluate();
+    if (!best_ || report.evaluation->greedy > *best_) {
+      best_ = report.evaluation->greedy;
+      best_step_ = step_;
+      save();
+    }
+  }
+  Json parts = Json::object();
+  for (std::size_t i = 0; i < options_.rewards.size(); ++i) {
+    parts[options_.rewards[i].name] = report.parts[i];
+  }
+  Json log{{"step", step_},
+           {"reward", report.reward},
+           {"rewards", std::move(parts)},
+           {"equal_groups", report.equal_groups},
+           {"length", report.length},
+           {"longest", report.longest},
+           {"truncated", report.truncated},
+           {"entropy", report.entropy},
+           {"kl", report.kl},
+           {"clipped_low", report.clipped_low},
+           {"clipped_high", report.clipped_high},
+           {"gap", report.gap},
+           {"largest_gap", report.largest_gap},
+           {"gradient_norm", report.gradient_norm},
+           {"largest_load", report.largest_load},
+           {"skipped", report.skipped},
+           {"sampling_seconds", report.sampling_seconds},
+           {"training_seconds", report.training_seconds}};
+  if (report.evaluation) {
+    const GrpoEvaluation& e = *report.evaluation;
+    log["evaluation"] = {{"greedy", e.greedy},     {"pass_at_1", e.sampled}, {"pass_at_k", e.any},
+                         {"maj_at_k", e.majority}, {"length", e.length},     {"tasks", e.tasks},
+                         {"k", e.samples}};
+  }
+  Json shown = Json::array();
+  for (const auto& [reward, text] : report.samples) {
+    shown.push_back({{"reward", reward}, {"text", text}});
+  }
+  log["samples"] = std::move(shown);
+  folder_.log(log);
+  if (due(options_.save_every)) save();
+  return report;
+}
+
+GrpoEvaluation Grpo::evaluate() {
+  GrpoEvaluation result;
+  result.tasks = options_.evaluation.size();
+  result.samples = options_.evaluation_samples;
+  std::vector<std::vector<TokenId>> prompts;
+  for (const RlTask& task : options_.evaluation) prompts.push_back(tokenizer_.encode(task.prompt));
+  const auto engine = make_engine(kMostActive);
+  RolloutOptions rollout;
+  rollout.group = 1;
+  rollout.temperature = 0;
+  rollout.max_tokens = options_.max_tokens;
+  rollout.stop_tokens = {options_.end};
+  const auto n = static_cast<double>(prompts.size());
+  for (const Rollout& one : roll_out(*engine, prompts, rollout)) {
+    result.greedy += is_right(options_.evaluation[one.prompt].answer, one.text, one.finished) / n;
+    result.length += static_cast<double>(one.tokens.size()) / n;
+  }
+  if (result.samples == 0) return result;
+  rollout.group = result.samples;
+  rollout.temperature = 1;
+  rollout.seed = Draws(options_.seed, {kEvaluation}).next();
+  const std::vector<Rollout> all = roll_out(*engine, prompts, rollout);
+  for (std::size_t q = 0; q < prompts.size(); ++q) {
+    const std::string& expected = options_.evaluation[q].answer;
+    const bool number = !exact_answer(expected, true).empty();
+    std::map<std::string, std::size_t> votes;
+    bool any = false;
+    std::string favourite;
+    for (std::size_t i = 0; i < rollout.group; ++i) {
+      const Rollout& one = all[q * rollout.group + i];
+      const bool right = is_right(expected, one.text, one.finished);
+      any = any || right;
+      result.sampled += right / (n * static_cast<double>(rollout.group));
+      if (!one.finished) continue;  // what was cut off has no vote
+      const std::string answer = exact_answer(one.text, number);
+      const std::size_t count = ++votes[answer];
+      if (favourite.empty() || count > votes[favourite]) favourite = answer;
+    }
+    result.any += any / n;
+    result.majority += (!favourite.empty() && same_answer(expected, favourite)) / n;
+  }
+  return result;
+}
+
+// --- going on ------------------------------------------------------------------------------------
+
+Json Grpo::identity() const {
+  return {{"config", Json::parse(options_.texts.config)},
+          {"tasks", options_.tasks.size()},
+          {"questions", options_.questions},
+          {"group", options_.group},
+          {"max_tokens", options_.max_tokens},
+          {"temperature", options_.temperature},
+          {"kl", options_.policy.kl},
+          {"seed", options_.seed}};
+}
+
+void Grpo::save() {
+  if (saved_ == step_) return;
+  Json state{{"kind", "grpo"},
+             {"step", step_},
+             {"dealt", dealt_},
+             {"attempts", attempts_},
+             {"run", identity()}};
+  if (best_) state["best"] = {{"step", *best_step_}, {"greedy", *best_}};
+  const auto place = folder_.begin(step_);
+  if (reference_) {
+    std::filesystem::create_directories(place / "reference");
+    write_model_folder(place / "reference", *reference_, options_.texts);
+  }
+  write_checkpoint(place, *model_, options_.texts, *optimizer_, std::move(state));
+  folder_.commit(step_);
+  saved_ = step_;
+  folder_.prune(options_.keep, best_step_);
+}
+
+void Grpo::resume() {
+  const std::vector<std::int64_t> steps = folder_.steps();
+  if (steps.empty()) return folder_.cut_log(0);
+  const auto place = folder_.checkpoint(steps.back());
+  const Json state = read_checkpoint_state(place);
+  try {
+    require_same_run(state.at("run"), identity(), folder_.path());
+    step_ = state.at("step").get<std::int64_t>();
+    dealt_ = state.at("dealt").get<std::uint64_t>();
+    attempts_ = state.at("attempts").get<std::uint64_t>();
+    if (state.contains("best")) {
+      best_step_ = state["best"].at("step").get<std::int64_t>();
+      best_ = state["best"].at("greedy").get<double>();
+    }
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorCode::Corrupt, "{}/trainer.json: {}", place.string(), error.what());
+  }
+  read_checkpoint(place, state, *model_, *optimizer_);
+  if (reference_) {
+    const TorchModel stored =
+        TorchModel::load(*open_checkpoint(place / "reference"), options_.twin);
+    reference_ = std::make_unique<TorchModel>(stored.frozen_copy());
+  }
+  saved_ = step_;
+  resumed_ = true;
+  folder_.cut_log(step_);
+}
+
+}  // namespace fathom::train

@@ -1,0 +1,127 @@
+// Group relative policy optimisation (arXiv 2402.03300, 4; arXiv 2501.12948, 2.2), with answers
+// sampled on Fathom's own engine.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/rewards.h"
+#include "train/rollouts.h"
+#include "train/run_folder.h"
+#include "train/tasks.h"
+#include "train/torch/model_folder.h"
+#include "train/torch/optimizer.h"
+#include "train/torch/policy_loss.h"
+
+namespace fathom::train {
+
+struct GrpoOptions {
+  ModelTexts texts;
+  std::filesystem::path weights;  // the model folder to start from
+  std::vector<RlTask> tasks, evaluation;
+  std::vector<Reward> rewards;
+  std::filesystem::path run;
+
+  std::int64_t steps = 100;
+  std::size_t questions = 16;   // of a step
+  std::size_t group = 8;        // answers to each
+  std::size_t minibatches = 1;  // updates that a step's answers are shared out to
+  std::size_t max_tokens = 128;
+  float temperature = 1;            // of sampling, and of the policy that is trained
+  std::size_t micro_tokens = 8192;  // that go through the model at once, padding included
+  PolicyOptions policy;
+  std::int64_t refresh_reference = 0;  // steps between; 0: never
+  bool dynamic_sampling = false;       // groups with equal rewards are asked anew (DAPO, 3.2)
+  std::size_t most_rounds = 4;         // of it, for one step
+  std::size_t overlong_buffer = 0;     // tokens before the limit over which an answer loses up to 1
+  double clip = 1;                     // of the gradient's norm
+  double rate = 1e-5;
+  std::int64_t warmup = 0;
+  OptimizerOptions optimizer;
+  TwinOptions twin;
+  TokenId end{};  // ends an answer
+  std::uint64_t seed = 1;
+
+  std::int64_t save_every = 50, evaluate_every = 20;
+  std::size_t keep = 2;
+  std::size_t evaluation_samples = 8;  // at temperature 1, for pass@k and maj@k; 0: greedy alone
+};
+
+/// How good the model is at tasks that it is not trained on.
+struct GrpoEvaluation {
+  double greedy = 0;    // share that one greedy answer gets right
+  double sampled = 0;   // pass@1: share of all sampled answers
+  double any = 0;       // pass@k: of questions with a right answer among k
+  double majority = 0;  // maj@k: of questions whose most frequent answer is right
+  double length = 0;    // mean tokens of greedy answers
+  std::size_t tasks = 0, samples = 0;
+};
+
+struct GrpoReport {
+  std::int64_t step = 0;
+  double reward = 0;                         // mean of all answers' sums
+  std::vector<double> parts;                 // mean of each reward, without its weight
+  double equal_groups = 0;                   // share whose answers all got the same
+  double length = 0, longest = 0;            // tokens of an answer: mean, most
+  double truncated = 0;                      // share that the limit ended
+  double entropy = 0;                        // nats a token
+  double kl = 0;                             // from the reference, k3
+  double clipped_low = 0, clipped_high = 0;  // shares of tokens
+  double gap = 0;  // mean |log p of engine - of trainer| of sampled tokens
+  double largest_gap = 0;
+  double gradient_norm = 0;
+  double largest_load = 0;  // of an expert, over the mean
+  bool skipped = false;     // nothing to learn from, or not finite
+  double sampling_seconds = 0, training_seconds = 0;
+  double samples_per_s = 0;
+  std::optional<GrpoEvaluation> evaluation;
+  std::vector<std::pair<double, std::string>> samples;  // a few answers, with their rewards
+};
+
+class Grpo {
+ public:
+  /// Opens the model, or goes on where the run's folder ends. Throws as Pretraining does.
+  explicit Grpo(GrpoOptions options);
+  ~Grpo();
+
+  bool done() const { return step_ >= options_.steps; }
+  GrpoReport step();
+  GrpoEvaluation evaluate();
+  void save();
+
+  std::int64_t steps() const { return step_; }
+  bool resumed() const { return resumed_; }
+  const RunFolder& folder() const { return folder_; }
+  const TorchModel& model() const { return *model_; }
+
+ private:
+  struct Sample;  // an answer on its way to the loss
+  std::unique_ptr<Engine> make_engine(std::size_t requests) const;
+  std::vector<Sample> gather(GrpoReport& report);
+  void judge(std::vector<Sample>& group, GrpoReport& report);
+  void update(std::span<Sample> samples, GrpoReport& report);
+  /// Before a step's first update, the policy is the old one of all others.
+  void remember_policy(std::span<Sample> samples) const;
+  /// [answers, length] log-probabilities of the answers' tokens, and what belongs to them.
+  PolicyBatch batch_of(std::span<const Sample* const> samples, GrpoReport& report, double tokens,
+                       std::vector<Tensor>& loads) const;
+  nlohmann::ordered_json identity() const;
+  void resume();
+
+  GrpoOptions options_;
+  RunFolder folder_;
+  Tokenizer tokenizer_;
+  std::unique_ptr<TorchModel> model_, reference_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::int64_t step_ = 0, saved_ = -1;
+  std::uint64_t dealt_ = 0;     // tasks so far
+  std::uint64_t attempts_ = 0;  // answers so far
+  std::optional<std::int64_t> best_step_;
+  std::optional<double> best_;
+  bool resumed_ = false;
+};
+
+}  // namespace fathom::train

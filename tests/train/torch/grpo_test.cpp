@@ -1,0 +1,167 @@
+// Reinforcement learning from end to end with a tiny model: it learns what is rewarded, engine and
+// trainer agree, and a run goes on bit for bit.
+#include <gmock/gmock.h>
+
+#include <torch/torch.h>
+
+#include <fstream>
+
+#include "formats/test_files.h"
+#include "tokenizer/tokenizer_json_writer.h"
+#include "train/torch/grpo.h"
+#include "train/torch/tiny_twin.h"
+
+namespace fathom::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class GrpoRun : public ::testing::Test {
+ protected:
+  GrpoRun() {
+    const ModelTexts texts{kTinyConfig, write_tokenizer_json(tiny_vocabulary()), ""};
+    write_model_folder(make("model"), TorchModel::random(tiny_config(), {}, 0.05, 1), texts);
+  }
+  fs::path make(const std::string& name) const {
+    fs::create_directories(folder_.path() / name);
+    return folder_.path() / name;
+  }
+  GrpoOptions options(const std::string& run) const {
+    GrpoOptions options;
+    options.weights = folder_.path() / "model";
+    options.texts = read_model_texts(options.weights);
+    options.tasks = {{"a=", "1"}, {"bc=", "2"}, {"d=", "3"}};
+    options.rewards = {parse_reward("pattern=[a-z].*", 1)};  // a tenth of all bytes
+    options.run = folder_.path() / run;
+    options.steps = 30;
+    options.questions = 4;
+    options.group = 16;
+    options.max_tokens = 3;
+    options.rate = 5e-3;
+    options.optimizer.weight_decay = 0;
+    options.end = TokenId{0};
+    options.save_every = options.evaluate_every = 0;
+    return options;
+  }
+  static std::vector<std::string> log(const GrpoOptions& options) {
+    std::vector<std::string> lines;
+    std::ifstream file(options.run / "log.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      auto json = nlohmann::json::parse(line);
+      json.erase("sampling_seconds");
+      json.erase("training_seconds");
+      lines.push_back(json.dump());
+    }
+    return lines;
+  }
+  testing::ScratchFolder folder_;
+};
+
+TEST_F(GrpoRun, LearnsWhatIsRewardedAndEngineAndTrainerAgree) {
+  Grpo run(options("run"));
+  double first = 0, last = 0;
+  while (!run.done()) {
+    const GrpoReport report = run.step();
+    EXPECT_LT(report.gap, 1e-3) << "step " << report.step;
+    EXPECT_GT(report.entropy, 0);
+    EXPECT_LE(report.length, 3);
+    EXPECT_EQ(report.clipped_low + report.clipped_high, 0) << "one update a step is on policy";
+    if (report.step <= 5) first += report.reward / 5;
+    if (report.step > 25) last += report.reward / 5;
+  }
+  EXPECT_LT(first, 0.35);
+  EXPECT_GT(last, 0.5);
+}
+
+TEST_F(GrpoRun, EveryVariantLearns) {
+  const auto learned = [&](const std::string& name,
+                           const std::function<void(GrpoOptions&)>& change) {
+    GrpoOptions o = options(name);
+    change(o);
+    Grpo run(o);
+    double last = 0;
+    while (!run.done()) last = run.step().reward;
+    EXPECT_GT(last, 0.5) << name;
+  };
+  learned("dr", [](GrpoOptions& o) {
+    o.policy.mean = LossMean::Constant;
+    o.policy.divide_by_deviation = false;
+    o.rate = 1e-2;
+  });
+  learned("dapo", [](GrpoOptions& o) {
+    o.policy.mean = LossMean::Token;
+    o.policy.clip_high = 0.28;
+    o.dynamic_sampling = true;
+  });
+  learned("cispo", [](GrpoOptions& o) {
+    o.policy.keep_gradient = true;
+    o.policy.clip_low = 1;
+    o.policy.mean = LossMean::Token;
+    o.minibatches = 2;
+  });
+  learned("kl", [](GrpoOptions& o) {
+    o.policy.kl = 0.001;
+    o.refresh_reference = 5;
+    o.policy.truncated_weight = 2;
+  });
+}
+
+TEST_F(GrpoRun, ByChanceNothingIsLearned) {
+  GrpoOptions o = options("run");
+  o.rewards = {random_reward(3)};
+  Grpo run(o);
+  GrpoReport report;
+  while (!run.done()) report = run.step();
+  EXPECT_NEAR(report.reward, 0.5, 0.2);
+}
+
+TEST_F(GrpoRun, InterruptedItEndsWithTheSameBits) {
+  GrpoOptions whole = options("whole");
+  whole.steps = 6;
+  whole.policy.kl = 0.01;
+  whole.refresh_reference = 4;
+  whole.minibatches = 2;
+  whole.evaluation = {{"a=", "1"}, {"d=", "3"}};
+  whole.evaluate_every = 2;
+  whole.evaluation_samples = 3;
+  GrpoOptions parts = whole;
+  parts.run = folder_.path() / "parts";
+  Grpo one(whole);
+  while (!one.done()) one.step();
+  for (int stop = 0;; ++stop) {
+    Grpo run(parts);
+    if (run.done()) break;
+    for (int i = 0; i <= stop && !run.done(); ++i) run.step();
+    run.save();
+  }
+  Grpo again(parts);
+  for (std::size_t i = 0; i < one.model().parameters().size(); ++i) {
+    EXPECT_TRUE(
+        torch::equal(one.model().parameters()[i].value, again.model().parameters()[i].value))
+        << one.model().parameters()[i].name;
+  }
+  EXPECT_EQ(log(whole), log(parts));
+}
+
+TEST_F(GrpoRun, GroupsThatAreEqualTeachNothingAndAreSaid) {
+  GrpoOptions o = options("run");
+  o.rewards = {parse_reward("pattern=never this", 1)};
+  o.dynamic_sampling = true;
+  o.most_rounds = 2;
+  Grpo run(o);
+  const GrpoReport report = run.step();
+  EXPECT_TRUE(report.skipped);
+  EXPECT_EQ(report.equal_groups, 1);
+}
+
+TEST_F(GrpoRun, OptionsThatCannotWorkAreNamed) {
+  GrpoOptions alone = options("run");
+  alone.group = 1;
+  EXPECT_THROW(Grpo{alone}, Error);
+  GrpoOptions none = options("run");
+  none.rewards.clear();
+  EXPECT_THROW(Grpo{none}, Error);
+}
+
+}  // namespace
+}  // namespace fathom::train

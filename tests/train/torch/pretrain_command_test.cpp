@@ -1,0 +1,158 @@
+// `fathom train` as its users run it: from texts to a model, through interruptions and bad input.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <thread>
+
+#include "cli/run_program.h"
+#include "train/torch/tiny_twin.h"
+
+namespace fathom {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace test;  // NOLINT
+using ::testing::HasSubstr;
+
+class PretrainCommand : public ::testing::Test {
+ protected:
+  PretrainCommand() {
+    std::string lines;
+    for (int i = 0; i < 400; ++i) {
+      lines += R"({"text": "item )" + std::to_string(i) + " costs " + std::to_string(i * 3) +
+               " coins\"}\n";
+    }
+    write_text(folder_ / "texts.jsonl", lines);
+    fs::create_directories(folder_ / "model");
+    write_text(folder_ / "model/config.json", train::kTinyConfig);
+    const Output bpe = trainer({"bpe", folder_ / "texts.jsonl", "--vocab-size", "300", "--special",
+                                "<|end|>", "-o", folder_ / "model/tokenizer.json"});
+    EXPECT_EQ(bpe.exit_code, 0) << bpe.err;
+    const Output corpus = trainer({"corpus", folder_ / "texts.jsonl", "--tokenizer",
+                                   folder_ / "model", "-o", folder_ / "a.tokens", "--json"});
+    EXPECT_EQ(corpus.exit_code, 0) << corpus.err;
+    EXPECT_EQ(corpus.json().at("documents"), 400);
+  }
+  static Output trainer(std::vector<std::string> words) {
+    words.insert(words.begin(), "train");
+    return run(std::move(words));
+  }
+  std::vector<std::string> pretrain(const std::string& run, const std::string& tokens,
+                                    const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words{"pretrain",     folder_ / "model",
+                                   "--data",       folder_ / "a.tokens",
+                                   "--run",        folder_ / run,
+                                   "--tokens",     tokens,
+                                   "--row-tokens", "32",
+                                   "--rows",       "4",
+                                   "--end",        "<|end|>",
+                                   "--precision",  "f32",
+                                   "--mtp",        "1",
+                                   "--rate",       "5e-3",
+                                   "--warmup",     "2",
+                                   "--threads",    "1"};
+    for (std::size_t i = 0; i < more.size(); ++i) {
+      const auto there = std::ranges::find(words, more[i]);
+      if (there != words.end() && i + 1 < more.size()) {
+        *(there + 1) = more[++i];  // another value of what is said already
+      } else {
+        words.push_back(more[i]);
+      }
+    }
+    return words;
+  }
+  static std::string bytes(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(PretrainCommand, FromTextsToAModelThatRuns) {
+  const Output done = trainer(pretrain("run", "8K"));
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const fs::path checkpoint = done.out.substr(0, done.out.find('\n'));
+  EXPECT_EQ(checkpoint.filename(), "step-00000063");
+  EXPECT_THAT(done.err, HasSubstr("tokens/s"));
+  EXPECT_THAT(done.err, HasSubstr("MFU"));
+  const Output answer =
+      run({"run", checkpoint, "--raw", "--temperature", "0", "--max-tokens", "4", "item 12"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.err;
+  const Output shown = run({"show", checkpoint, "--json"});
+  EXPECT_EQ(shown.exit_code, 0) << shown.err;
+}
+
+TEST_F(PretrainCommand, KilledAtAnyTimeItGoesOnAndEndsTheSame) {
+  const Output whole = trainer(pretrain("whole", "12K", {"--save-every", "10"}));
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  const auto words = pretrain("killed", "12K", {"--save-every", "10"});
+  int kills = 0;
+  for (int attempt = 0; attempt < 12; ++attempt) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      std::vector<std::string> all{program(), "train"};
+      all.insert(all.end(), words.begin(), words.end());
+      std::vector<char*> argv;
+      for (std::string& word : all) argv.push_back(word.data());
+      argv.push_back(nullptr);
+      const int null = ::open("/dev/null", O_WRONLY);
+      ::dup2(null, 1);
+      ::dup2(null, 2);
+      ::execv(argv[0], argv.data());
+      ::_exit(127);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(900 + attempt * 137));
+    kills += ::kill(child, SIGKILL) == 0;
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (WIFEXITED(status)) break;
+  }
+  EXPECT_GT(kills, 0);
+  const Output last = trainer(words);
+  ASSERT_EQ(last.exit_code, 0) << last.err;
+  const std::string name = "step-00000094/model.safetensors";
+  EXPECT_EQ(bytes(folder_ / "whole" / name), bytes(folder_ / "killed" / name));
+  EXPECT_FALSE(bytes(folder_ / "whole" / name).empty());
+}
+
+TEST_F(PretrainCommand, ADryRunTellsAndLeavesNothing) {
+  const Output told =
+      trainer(pretrain("run", "1M", {"--dry-run", "--json", "--dollars-per-hour", "2"}));
+  ASSERT_EQ(told.exit_code, 0) << told.err;
+  const auto json = told.json();
+  EXPECT_GT(json.at("tokens_per_s").get<double>(), 0);
+  EXPECT_NEAR(json.at("seconds").get<double>(), 1e6 / json.at("tokens_per_s").get<double>(), 1);
+  EXPECT_GT(json.at("dollars").get<double>(), 0);
+  EXPECT_GT(json.at("peak_memory_bytes").get<double>(), 1e7);
+  EXPECT_FALSE(fs::exists(folder_ / "run"));
+}
+
+TEST_F(PretrainCommand, WhatIsWrongIsSaidInOneLine) {
+  const auto told = [](const Output& output) {
+    EXPECT_EQ(output.exit_code, 1);
+    EXPECT_EQ(output.error_lines(), 1U) << output.err;
+    return output.err;
+  };
+  write_text(folder_ / "bad.jsonl", "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n");
+  EXPECT_THAT(told(trainer({"corpus", folder_ / "bad.jsonl", "--tokenizer", folder_ / "model", "-o",
+                            folder_ / "x"})),
+              HasSubstr("bad.jsonl, line 2: there is no field 'text'"));
+  EXPECT_FALSE(fs::exists(folder_ / "x"));
+  EXPECT_THAT(told(trainer(pretrain("run", "many"))), HasSubstr("--tokens many"));
+  EXPECT_THAT(told(trainer(pretrain("run", "1K", {"--schedule", "zigzag"}))), HasSubstr("zigzag"));
+  EXPECT_THAT(told(trainer(pretrain("run", "1K", {"--row-tokens", "4096"}))),
+              HasSubstr("has 128 positions"));
+  EXPECT_THAT(told(trainer(pretrain("run", "1K", {"--fim", "0.1"}))),
+              HasSubstr("fill-in-the-middle"));
+  write_text(folder_ / "model/config.json", [] {
+    std::string smaller = train::kTinyConfig;
+    return smaller.replace(smaller.find("\"vocab_size\": 300"), 17, "\"vocab_size\": 200");
+  }());
+  EXPECT_THAT(told(trainer(pretrain("run2", "1K"))),
+              HasSubstr("the tokenizer has 300 tokens, but the model's vocab_size is 200"));
+}
+
+}  // namespace
+}  // namespace fathom
