@@ -54,7 +54,7 @@ TEST_P(BpeTrainerGolden, LearnsTheOraclesMerges) {
     const auto& [left, right] = spec.merges[i];
     ASSERT_EQ(fmt::format("{} {}", spec.pieces[static_cast<std::size_t>(value(left))],
                           spec.pieces[static_cast<std::size_t>(value(right))]),
-              merges[i])
+              merges[i].get<std::string>())
         << "merge " << i;
   }
   const std::vector<std::string> last(spec.pieces.end() - 5, spec.pieces.end());
