@@ -66,6 +66,24 @@ HttpResponse ApiError::response(ErrorForm form) const {
   return response;
 }
 
+std::string error_events(const HttpRequest& request, const HttpResponse& response) {
+  if (form_of(request) == ErrorForm::Anthropic) {
+    return "event: error\ndata: " + response.body + "\n\n";
+  }
+  if (request.path != "/v1/responses") {
+    return "data: " + response.body + "\n\ndata: [DONE]\n\n";
+  }
+  // This API's events all have a type, and its errors are not wrapped.
+  using Json = nlohmann::ordered_json;
+  const Json error = Json::parse(response.body).at("error");
+  const Json event{{"type", "error"},
+                   {"sequence_number", 0},
+                   {"code", error.at("code")},
+                   {"message", error.at("message")},
+                   {"param", error.at("param")}};
+  return "event: error\ndata: " + event.dump() + "\n\n";
+}
+
 ApiError to_api_error(const Error& error) {
   switch (error.code()) {
     case ErrorCode::InvalidArgument:

@@ -38,6 +38,9 @@ class ApiError : public std::runtime_error {
   std::string code_;   // "" : the type
 };
 
+/// An error response as the last of a stream's events, where its status was sent already.
+std::string error_events(const HttpRequest& request, const HttpResponse& response);
+
 /// What the client is told of an engine's error: its own fault as 400, lack of room as 503, the
 /// rest as 500.
 ApiError to_api_error(const Error& error);

@@ -319,8 +319,7 @@ struct Listener::Impl {
       if (!begun()) {
         co_return co_await impl_.write(connection_, response, request_, version_, keep_alive_);
       }
-      const bool named = form_of(request_) == ErrorForm::Anthropic;
-      co_await send((named ? "event: error\ndata: " : "data: ") + response.body + "\n\n");
+      co_await send(error_events(request_, response));
       co_return co_await end();
     }
 

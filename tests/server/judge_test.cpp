@@ -120,7 +120,8 @@ TEST(Judged, AStreamIsKeptAliveUntilTheVerdict) {
   EXPECT_EQ(joined(passed).content, "fine");
   const Reply refused = on.chat("ax", {{"stream", true}});
   EXPECT_EQ(refused.status, 200U);
-  EXPECT_EQ(Json::parse(refused.events().back()).at("error").at("code"), "content_filter");
+  EXPECT_EQ(Json::parse(refused.events().at(0)).at("error").at("code"), "content_filter");
+  EXPECT_EQ(refused.events().back(), "[DONE]");
 }
 
 TEST(Judged, AllThatTheModelWouldReadIsJudged) {

@@ -204,14 +204,20 @@ TEST_F(ModelPoolTest, WhatCannotBeLoadedEndsAStreamThatWasKeptAlive) {
   const Reply reply = server.chat({{"stream", true}, {"model", "a"}});
   EXPECT_EQ(reply.status, 200);
   EXPECT_TRUE(reply.body.starts_with(": keep-alive\n\n")) << reply.body;
-  const Json error = Json::parse(reply.events().back()).at("error");
+  const std::vector<std::string> events = reply.events();
+  ASSERT_EQ(events.size(), 2U);
+  const Json error = Json::parse(events[0]).at("error");
   EXPECT_THAT(error.at("message").get<std::string>(), HasSubstr("damaged"));
+  EXPECT_EQ(events[1], "[DONE]");
   const Json asked{{"model", "a"},
                    {"max_tokens", 2},
                    {"stream", true},
                    {"messages", {{{"role", "user"}, {"content", "a"}}}}};
   const Reply message = server.ask(post("/v1/messages", asked.dump()));
   EXPECT_EQ(events_of(message).back().at("type"), "error");
+  const Json input{{"model", "a"}, {"stream", true}, {"input", "a"}};
+  const Reply response = server.ask(post("/v1/responses", input.dump()));
+  EXPECT_THAT(events_of(response).back().at("message").get<std::string>(), HasSubstr("damaged"));
   // Before the first comment there is a status to tell it by.
   load_time = {};
   EXPECT_EQ(server.chat({{"stream", true}, {"model", "a"}}).status, 500);
