@@ -39,6 +39,7 @@ struct Row {
   std::vector<std::int64_t> tokens;     // [row_tokens + ahead]
   std::vector<std::int64_t> positions;  // [row_tokens + ahead]
   std::vector<std::int64_t> documents;  // [row_tokens + ahead]: numbers from 0, all 0 if together
+  std::vector<std::uint8_t> asked;      // [row_tokens + ahead]: 1, to be predicted; empty: all are
 };
 
 /// Deals out the corpus epoch by epoch, each in an order of its own (a permutation of all

@@ -8,6 +8,7 @@ namespace fathom {
 void add_bpe_command(CLI::App& app, Context& context);
 void add_corpus_command(CLI::App& app, Context& context);
 void add_pretrain_command(CLI::App& app, Context& context);
+void add_sft_command(CLI::App& app, Context& context);
 void add_grpo_command(CLI::App& app, Context& context);
 void add_chain_command(CLI::App& app, Context& context);
 

@@ -12,6 +12,7 @@ void build(CLI::App& app, fathom::Context& context) {
   fathom::add_bpe_command(app, context);
   fathom::add_corpus_command(app, context);
   fathom::add_pretrain_command(app, context);
+  fathom::add_sft_command(app, context);
   fathom::add_grpo_command(app, context);
   fathom::add_chain_command(app, context);
 }

@@ -1,312 +1,50 @@
-// `fathom train pretrain`: a run, its line of progress, and how it ends.
-#include <ATen/Parallel.h>
-#include <fmt/format.h>
-#include <sys/resource.h>
-#include <unistd.h>
+// `fathom train pretrain`: next tokens of plain text.
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <memory>
 
-#include "base/progress.h"
 #include "cli/counts.h"
-#include "cli/interrupt.h"
-#include "cli/terminal.h"
 #include "cli/train/commands.h"
-#include "config/model_cost.h"
-#include "train/torch/peak.h"
-#include "train/torch/pretraining.h"
+#include "cli/train/run.h"
+#include "train/corpus_rows.h"
 
 namespace fathom {
 namespace {
 
-using Json = nlohmann::ordered_json;
-using train::PretrainLine;
-
 struct PretrainArguments {
-  train::PretrainOptions options;
-  std::string model, tokens, schedule = "cosine", optimizer = "adamw", precision = "bf16";
-  std::string end_of_document;
-  bool from_scratch = false, together = false, dry_run = false;
-  double dollars_per_hour = 0;
-  int threads = 0;
+  RunArguments run;
+  std::string tokens;
+  std::vector<std::filesystem::path> data, evaluation;
+  std::size_t row_tokens = 1024, evaluation_rows = 64;
+  bool together = false;
+  double fim = 0;
 };
-
-/// Numbers of a run that do not change.
-struct Yardstick {
-  double peak = 0;  // FLOP/s
-  double dollars_per_hour = 0;
-  double total_tokens = 0;
-};
-
-TokenId control_token(const Tokenizer& tokenizer, const std::string& text, const char* what) {
-  const auto id = tokenizer.token_to_id(text);
-  require(id.has_value(), ErrorCode::InvalidArgument, "the vocabulary has no token '{}' for {}",
-          text, what);
-  return *id;
-}
-
-train::PretrainOptions options_of(const PretrainArguments& arguments) {
-  train::PretrainOptions options = arguments.options;
-  const std::filesystem::path folder = arguments.model;
-  options.texts = train::read_model_texts(folder);
-  const bool has_weights = std::filesystem::exists(folder / "model.safetensors") ||
-                           std::filesystem::exists(folder / "model.safetensors.index.json");
-  if (has_weights && !arguments.from_scratch) options.weights = folder;
-  options.tokens = read_count("--tokens", arguments.tokens);
-  options.rate.shape = train::rate_shape(arguments.schedule);
-  options.optimizer.kind = train::optimizer_kind(arguments.optimizer);
-  require(arguments.precision == "bf16" || arguments.precision == "f32", ErrorCode::InvalidArgument,
-          "--precision {}: there are bf16 and f32", arguments.precision);
-  options.twin.compute = arguments.precision == "bf16" ? at::kBFloat16 : at::kFloat;
-  options.pack.separate = !arguments.together;
-  options.pack.ahead = options.twin.mtp_depth > 0 ? 2 : 1;
-  options.pack.seed = options.seed;
-
-  const Tokenizer tokenizer =
-      Tokenizer::from_json(options.texts.tokenizer, options.texts.tokenizer_config);
-  if (!arguments.end_of_document.empty()) {
-    options.pack.end_of_document =
-        control_token(tokenizer, arguments.end_of_document, "the end of a document");
-  } else {
-    require(tokenizer.eos().has_value(), ErrorCode::InvalidArgument,
-            "the vocabulary does not say which token ends a text: --end names it");
-    options.pack.end_of_document = *tokenizer.eos();
-  }
-  if (options.pack.middle.rate > 0) {
-    options.pack.middle.begin = control_token(tokenizer, "<｜fim▁begin｜>", "fill-in-the-middle");
-    options.pack.middle.hole = control_token(tokenizer, "<｜fim▁hole｜>", "fill-in-the-middle");
-    options.pack.middle.end = control_token(tokenizer, "<｜fim▁end｜>", "fill-in-the-middle");
-  }
-  return options;
-}
-
-/// One line that says where a run is.
-std::string line_text(const PretrainLine& line, const Yardstick& yard, double rate) {
-  const double left = (yard.total_tokens - line.tokens) / std::max(rate, 1e-9);
-  std::string text = fmt::format(
-      "step {}  {} of {} tokens  loss {:.4f}  rate {:.2e}  |g| {:.2f}  {} tokens/s  {:.1f} "
-      "GFLOP/s  MFU {:.0f} %  ETA {}",
-      line.step, short_count(line.tokens), short_count(yard.total_tokens), line.report.loss,
-      line.rate, line.report.gradient_norm, short_count(rate), line.flop_per_s / 1e9,
-      100 * line.flop_per_s / yard.peak, format_duration(std::max(left, 0.0)));
-  if (yard.dollars_per_hour > 0) {
-    text += fmt::format("  ${:.2f} to go", left / 3600 * yard.dollars_per_hour);
-  }
-  return text;
-}
-
-Json line_json(const PretrainLine& line, const Yardstick& yard) {
-  Json json{{"step", line.step},
-            {"tokens", line.tokens},
-            {"loss", line.report.loss},
-            {"gradient_norm", line.report.gradient_norm},
-            {"rate", line.rate},
-            {"tokens_per_s", static_cast<double>(line.report.tokens) / line.seconds},
-            {"flop_per_s", line.flop_per_s},
-            {"mfu", line.flop_per_s / yard.peak}};
-  if (line.evaluation) json["evaluation"] = *line.evaluation;
-  if (!line.samples.empty()) json["samples"] = line.samples;
-  return json;
-}
-
-/// Draws the line in place at a terminal, else one every five seconds.
-class Reporter {
- public:
-  Reporter(const Context& context, const Yardstick& yard, std::vector<std::string> prompts)
-      : context_(context), yard_(yard), prompts_(std::move(prompts)) {}
-  ~Reporter() { end_line(); }
-
-  void report(const PretrainLine& line, bool last) {
-    if (context_.json) return print_json(line_json(line, yard_));
-    const double rate = static_cast<double>(line.report.tokens) / line.seconds;
-    rate_ = rate_ == 0 ? rate : 0.9 * rate_ + 0.1 * rate;
-    const auto now = std::chrono::steady_clock::now();
-    if (terminal_) {
-      fmt::print(stderr, "\r\x1B[K{}", line_text(line, yard_, rate_));
-      std::fflush(stderr);
-      open_ = true;
-    } else if (last || now - told_ > std::chrono::seconds(5)) {
-      fmt::print(stderr, "{}\n", line_text(line, yard_, rate_));
-      told_ = now;
-    }
-    if (line.report.skipped) note("skipped: the loss or the gradient was not finite");
-    if (line.evaluation) {
-      note(fmt::format("step {}: evaluation loss {:.4f}, perplexity {:.2f}", line.step,
-                       *line.evaluation, std::exp(*line.evaluation)));
-    }
-    for (std::size_t i = 0; i < line.samples.size(); ++i) {
-      note(terminal_ ? fmt::format("  {}\x1B[1m{}\x1B[0m", prompts_[i], line.samples[i])
-                     : fmt::format("  {}|{}", prompts_[i], line.samples[i]));
-    }
-  }
-
- private:
-  void note(const std::string& text) {
-    end_line();
-    fmt::print(stderr, "{}\n", text);
-  }
-  void end_line() {
-    if (std::exchange(open_, false)) fmt::print(stderr, "\n");
-  }
-
-  const Context& context_;
-  const Yardstick& yard_;
-  const std::vector<std::string> prompts_;
-  const bool terminal_ = stderr_is_terminal();
-  std::chrono::steady_clock::time_point told_;
-  double rate_ = 0;
-  bool open_ = false;
-};
-
-/// Three real steps in a folder that goes, and what the whole run would take by them.
-void dry_run(train::PretrainOptions options, const Yardstick& yard, Context& context) {
-  std::string folder = (std::filesystem::temp_directory_path() / "fathom-dry-XXXXXX").string();
-  require(::mkdtemp(folder.data()) != nullptr, ErrorCode::Io, "cannot make a folder in {}",
-          std::filesystem::temp_directory_path().string());
-  const struct Remover {
-    std::filesystem::path path;
-    ~Remover() {
-      std::error_code ignored;
-      std::filesystem::remove_all(path, ignored);
-    }
-  } remover{folder};
-  options.run = folder;
-  options.save_every = options.evaluate_every = 0;
-  options.evaluation.clear();
-  // As large as steps get, not as they begin.
-  options.batch.first = 0;
-  train::Pretraining run(options);
-  const ParameterCount count = count_parameters(run.model().config());
-  double best = 0;
-  for (int i = 0; i < 3 && !run.done(); ++i) {
-    const PretrainLine line = run.step();
-    best = std::max(best, static_cast<double>(line.report.tokens) / line.seconds);
-  }
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const double seconds = yard.total_tokens / best;
-  const double flop = run.flop_per_token() * yard.total_tokens;
-  const double cost = seconds / 3600 * yard.dollars_per_hour;
-  const auto peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
-  if (context.json) {
-    return print_json({{"parameters", count.total()},
-                       {"active_parameters", count.active()},
-                       {"flop_per_token", run.flop_per_token()},
-                       {"flop", flop},
-                       {"tokens_per_s", best},
-                       {"mfu", best * run.flop_per_token() / yard.peak},
-                       {"seconds", seconds},
-                       {"dollars", cost},
-                       {"peak_memory_bytes", peak_bytes},
-                       {"epochs", yard.total_tokens / static_cast<double>(run.data().tokens())}});
-  }
-  fmt::print("parameters  {} of which {} work on a token\n",
-             short_count(static_cast<double>(count.total())),
-             short_count(static_cast<double>(count.active())));
-  fmt::print("work        {:.3g} FLOP ({:.4g} MFLOP a token), {:.1f} times through the data\n",
-             flop, run.flop_per_token() / 1e6,
-             yard.total_tokens / static_cast<double>(run.data().tokens()));
-  fmt::print("memory      {} at most in three steps\n", format_bytes(peak_bytes));
-  fmt::print("time        {} at {} tokens/s, MFU {:.0f} %", format_duration(seconds),
-             short_count(best), 100 * best * run.flop_per_token() / yard.peak);
-  if (cost > 0) fmt::print("; ${:.2f}", cost);
-  fmt::print("\n");
-}
 
 void pretrain(const PretrainArguments& arguments, Context& context) {
-  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
-  const train::PretrainOptions options = options_of(arguments);
-  Yardstick yard;
-  yard.peak = train::measure_product_peak(options.twin.compute, options.twin.device);
-  yard.dollars_per_hour = arguments.dollars_per_hour;
-  yard.total_tokens = options.tokens;
-  if (arguments.dry_run) return dry_run(options, yard, context);
-
-  train::Pretraining run(options);
-  if (run.resumed()) {
-    print_note(context, fmt::format("goes on from step {} ({} tokens)", run.steps(),
-                                    short_count(run.tokens())));
-  } else if (!options.weights.empty()) {
-    print_note(context, fmt::format("begins with the weights of {}", options.weights.string()));
+  train::RunOptions options = run_options(arguments.run);
+  options.tokens = read_count("--tokens", arguments.tokens);
+  options.row_tokens = arguments.row_tokens;
+  options.separate = !arguments.together;
+  const Tokenizer tokenizer = tokenizer_of(options);
+  train::PackOptions pack;
+  pack.row_tokens = arguments.row_tokens;
+  pack.ahead = options.twin.mtp_depth > 0 ? 2 : 1;
+  pack.separate = options.separate;
+  pack.end_of_document = options.end;
+  pack.seed = options.seed;
+  if (arguments.fim > 0) {
+    constexpr const char* kWhat = "fill-in-the-middle";
+    pack.middle = {arguments.fim, control_token(tokenizer, "<｜fim▁begin｜>", kWhat),
+                   control_token(tokenizer, "<｜fim▁hole｜>", kWhat),
+                   control_token(tokenizer, "<｜fim▁end｜>", kWhat)};
   }
-  const InterruptGuard guard;
-  Reporter reporter(context, yard, options.prompts);
-  while (!run.done()) {
-    const PretrainLine line = run.step();
-    reporter.report(line, run.done());
-    if (InterruptGuard::take()) {
-      run.save();
-      fail(ErrorCode::Cancelled, "interrupted after step {}; the same command goes on from there",
-           run.steps());
-    }
+  options.rows = std::make_shared<train::CorpusRows>(arguments.data, tokenizer, pack);
+  if (!arguments.evaluation.empty()) {
+    options.evaluation =
+        train::CorpusRows(arguments.evaluation, tokenizer, pack).first(arguments.evaluation_rows);
   }
-  run.save();
-  if (!context.json) {
-    fmt::print("{}\n", run.folder().checkpoint(run.steps()).string());
-  }
-}
-
-void add_options(CLI::App& command, PretrainArguments& arguments) {
-  train::PretrainOptions& o = arguments.options;
-  const auto number = [&](const char* name, auto& value, const char* help) {
-    return command.add_option(name, value, help)->type_name("X")->capture_default_str();
-  };
-  command.add_option("MODEL", arguments.model, "A folder with config.json and tokenizer.json")
-      ->type_name("FOLDER")
-      ->required();
-  command.add_option("--data", o.data, "Files of tokens (fathom train corpus)")
-      ->type_name("FILE")
-      ->required();
-  command.add_option("--run", o.run, "Checkpoints and log; what is there is gone on with")
-      ->type_name("FOLDER")
-      ->required();
-  command.add_option("--tokens", arguments.tokens, "To train on: 300K, 5M, 1e9")
-      ->type_name("N")
-      ->required();
-  command.add_flag("--from-scratch", arguments.from_scratch,
-                   "Random weights, though the folder has some");
-  command.add_option("--evaluation", o.evaluation, "Files of tokens that are not trained on")
-      ->type_name("FILE");
-  command.add_option("--prompt", o.prompts, "Gone on with after each evaluation")
-      ->type_name("TEXT");
-  number("--row-tokens", o.pack.row_tokens, "Tokens of a row")->check(CLI::Range(2, 1 << 20));
-  number("--rows", o.batch.last, "Rows of a step")->check(CLI::Range(1, 1 << 20));
-  number("--first-rows", o.batch.first, "Rows of the first steps, growing as V3's did; 0: --rows")
-      ->check(CLI::Range(0, 1 << 20));
-  number("--micro-rows", o.micro_rows, "Rows that go through the model at once")
-      ->check(CLI::Range(1, 1 << 16));
-  command.add_flag("--together", arguments.together,
-                   "Documents of a row see each other, as in V3 (else each is by itself)");
-  number("--fim", o.pack.middle.rate, "Share of documents to fill in the middle of (V3: 0.1)")
-      ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--end", arguments.end_of_document, "The token that ends a document")
-      ->type_name("TOKEN");
-  number("--rate", o.rate.peak, "Learning rate at its peak");
-  number("--warmup", o.rate.warmup_steps, "Steps of linear warm-up")->check(CLI::Range(0, 1 << 30));
-  number("--schedule", arguments.schedule, "constant, cosine, wsd or v3");
-  number("--optimizer", arguments.optimizer, "adamw or muon");
-  number("--weight-decay", o.optimizer.weight_decay, "Of matrices");
-  number("--clip", o.trainer.clip, "Of the gradient's norm; 0: none");
-  number("--mtp", o.twin.mtp_depth, "Blocks of multi-token prediction")->check(CLI::Range(0, 1));
-  number("--mtp-weight", o.trainer.mtp_weight, "Of their loss");
-  number("--balance-alpha", o.trainer.balance_alpha, "Of the sequence-wise balance loss");
-  number("--bias-speed", o.trainer.bias_speed, "Of the routers' biases (gamma)");
-  number("--deviation", o.deviation, "Standard deviation of random weights");
-  number("--precision", arguments.precision, "bf16 (weights stay F32) or f32");
-  number("--seed", o.seed, "The same seed, the same run");
-  number("--save-every", o.save_every, "Steps between checkpoints; 0: only the last");
-  number("--keep", o.keep, "Checkpoints to keep beside the best")->check(CLI::Range(1, 1000));
-  number("--evaluate-every", o.evaluate_every, "Steps between evaluations and samples");
-  number("--evaluation-rows", o.evaluation_rows, "Rows to evaluate on");
-  number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
-  number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
-  command.add_flag("--dry-run", arguments.dry_run,
-                   "Make three steps, tell what the run would take, and leave nothing");
+  run_training(options, arguments.run, context);
 }
 
 }  // namespace
@@ -314,7 +52,24 @@ void add_options(CLI::App& command, PretrainArguments& arguments) {
 void add_pretrain_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("pretrain", "Train on plain text");
   auto arguments = std::make_shared<PretrainArguments>();
-  add_options(*command, *arguments);
+  add_run_options(*command, arguments->run);
+  const auto number = [&](const char* name, auto& value, const char* help) {
+    return command->add_option(name, value, help)->type_name("X")->capture_default_str();
+  };
+  command->add_option("--data", arguments->data, "Files of tokens (fathom train corpus)")
+      ->type_name("FILE")
+      ->required();
+  command->add_option("--tokens", arguments->tokens, "To train on: 300K, 5M, 1e9")
+      ->type_name("N")
+      ->required();
+  command->add_option("--evaluation", arguments->evaluation, "Files that are not trained on")
+      ->type_name("FILE");
+  number("--evaluation-rows", arguments->evaluation_rows, "Rows to evaluate on");
+  number("--row-tokens", arguments->row_tokens, "Tokens of a row")->check(CLI::Range(2, 1 << 20));
+  command->add_flag("--together", arguments->together,
+                    "Documents of a row see each other, as in V3 (else each is by itself)");
+  number("--fim", arguments->fim, "Share of documents to fill in the middle of (V3: 0.1)")
+      ->check(CLI::Range(0.0, 1.0));
   add_json_option(*command, context);
   command->callback([arguments, &context] { pretrain(*arguments, context); });
 }

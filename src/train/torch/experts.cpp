@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "train/torch/fp8.h"
 #include "train/torch/ops.h"
 
 namespace fathom::train {
@@ -37,42 +38,54 @@ std::vector<std::int64_t> offsets_of(const Tensor& counts) {
   return offsets;
 }
 
+/// Experts' matrices as products take them; `stacked`: matrices that lie one above the other.
+Tensor matrices(const Tensor& weights, at::ScalarType type, bool fp8, std::int64_t stacked) {
+  if (!fp8) return weights.to(type);
+  return round_blocks(weights.unflatten(1, {stacked, -1})).flatten(1, 2);
+}
+
 /// Written as one function with its own gradient: autograd over slices would keep a node for every
 /// expert and copy whole stacks of weights' gradients for each.
 class MixExperts : public torch::autograd::Function<MixExperts> {
  public:
   static Variable forward(AutogradContext* context, const Tensor& x, const Tensor& weights,
-                          const Tensor& ids, const Tensor& gate_up, const Tensor& down) {
-    const auto type = x.scalar_type();
+                          const Tensor& ids, const Tensor& gate_up, const Tensor& down, bool fp8) {
+    const auto type = fp8 ? at::kFloat : x.scalar_type();
     const std::int64_t experts = gate_up.size(0), per_token = ids.size(1);
     const Tensor flat = ids.flatten();
     const Tensor order = flat.argsort(/*stable=*/true, -1, false);
     const std::vector<std::int64_t> offsets = offsets_of(flat.bincount({}, experts));
     const Tensor token = order.floor_divide(per_token);
-    const Tensor wide_up = gate_up.to(type), wide_down = down.to(type);
+    const Tensor wide_up = matrices(gate_up, type, fp8, 2),
+                 wide_down = matrices(down, type, fp8, 1);
 
-    const Tensor inputs = x.index_select(0, token);
-    const Tensor both = at::empty({inputs.size(0), gate_up.size(1)}, x.options());
+    const Tensor inputs = x.index_select(0, token).to(type);
+    const Tensor rounded = fp8 ? round_tiles(inputs) : inputs;
+    const Tensor both = at::empty({inputs.size(0), gate_up.size(1)}, inputs.options());
     for (std::int64_t e = 0; e < experts; ++e) {
       if (Rows rows{offsets, e}; rows.count > 0) {
         Tensor out = rows.of(both);
-        at::mm_out(out, rows.of(inputs), wide_up[e].t());
+        at::mm_out(out, rows.of(rounded), wide_up[e].t());
       }
     }
     const Tensor hidden = swiglu(both);
+    const Tensor narrow = fp8 ? round_tiles(hidden) : hidden;
     const Tensor outputs = at::empty_like(inputs);
     for (std::int64_t e = 0; e < experts; ++e) {
       if (Rows rows{offsets, e}; rows.count > 0) {
         Tensor out = rows.of(outputs);
-        at::mm_out(out, rows.of(hidden), wide_down[e].t());
+        at::mm_out(out, rows.of(narrow), wide_down[e].t());
       }
     }
     const Tensor weight = weights.flatten().index_select(0, order).unsqueeze(1).to(type);
     context->save_for_backward(
         {inputs, both, hidden, outputs, order, token, weight, gate_up, down});
+    context->saved_data["fp8"] = fp8;
     context->saved_data["offsets"] = offsets;
     context->saved_data["shape"] = std::vector<std::int64_t>{x.size(0), per_token};
-    return at::zeros_like(x).index_add(0, token, outputs * weight);
+    return at::zeros({x.size(0), x.size(1)}, outputs.options())
+        .index_add(0, token, outputs * weight)
+        .to(x.scalar_type());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -81,33 +94,39 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
     const Tensor &order = saved[4], &token = saved[5], &weight = saved[6];
     const Tensor &gate_up = saved[7], &down = saved[8];
     const auto type = inputs.scalar_type();
+    const bool fp8 = context->saved_data["fp8"].toBool();
     const auto offsets = context->saved_data["offsets"].toIntVector();
     const auto shape = context->saved_data["shape"].toIntVector();
     const std::int64_t experts = gate_up.size(0), half = hidden.size(1);
 
-    const Tensor coming = gradients[0].index_select(0, token);
+    const Tensor coming = gradients[0].index_select(0, token).to(type);
     const Tensor to_weights =
         at::empty({order.size(0)}, at::kFloat)
             .to(inputs.device())
             .index_copy(0, order, (coming.to(at::kFloat) * outputs.to(at::kFloat)).sum(1))
             .view({shape[0], shape[1]});
     const Tensor to_outputs = coming * weight;
-    const Tensor wide_up = gate_up.to(type), wide_down = down.to(type);
+    const Tensor wide_up = matrices(gate_up, type, fp8, 2),
+                 wide_down = matrices(down, type, fp8, 1);
     const Tensor to_hidden = at::empty_like(hidden);
     const Tensor to_down = at::zeros_like(down), to_gate_up = at::zeros_like(gate_up);
     const bool same = type == down.scalar_type();
+    /// Of what comes and what was multiplied, over tokens.
     const auto product = [&](Tensor into, const Tensor& left, const Tensor& right) {
-      if (same) {
-        at::mm_out(into, left, right);
+      if (fp8) {
+        at::mm_out(into, round_tiles(left.t()), round_tiles(right.t()).t());
+      } else if (same) {
+        at::mm_out(into, left.t(), right);
       } else {
-        into.copy_(at::mm(left, right));
+        into.copy_(at::mm(left.t(), right));
       }
     };
+    const auto rounded = [&](const Tensor& t) { return fp8 ? round_tiles(t) : t; };
     for (std::int64_t e = 0; e < experts; ++e) {
       if (Rows rows{offsets, e}; rows.count > 0) {
         Tensor out = rows.of(to_hidden);
-        at::mm_out(out, rows.of(to_outputs), wide_down[e]);
-        product(to_down[e], rows.of(to_outputs).t(), rows.of(hidden));
+        at::mm_out(out, rounded(rows.of(to_outputs)), wide_down[e]);
+        product(to_down[e], rows.of(to_outputs), rows.of(hidden));
       }
     }
     const Tensor gate = both.narrow(1, 0, half), up = both.narrow(1, half, half);
@@ -118,13 +137,14 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
     for (std::int64_t e = 0; e < experts; ++e) {
       if (Rows rows{offsets, e}; rows.count > 0) {
         Tensor out = rows.of(to_inputs);
-        at::mm_out(out, rows.of(to_both), wide_up[e]);
-        product(to_gate_up[e], rows.of(to_both).t(), rows.of(inputs));
+        at::mm_out(out, rounded(rows.of(to_both)), wide_up[e]);
+        product(to_gate_up[e], rows.of(to_both), rows.of(inputs));
       }
     }
-    const Tensor to_x =
-        at::zeros({shape[0], inputs.size(1)}, inputs.options()).index_add(0, token, to_inputs);
-    return {to_x, to_weights, Tensor(), to_gate_up, to_down};
+    const Tensor to_x = at::zeros({shape[0], inputs.size(1)}, inputs.options())
+                            .index_add(0, token, to_inputs)
+                            .to(gradients[0].scalar_type());
+    return {to_x, to_weights, Tensor(), to_gate_up, to_down, Tensor()};
   }
 
  private:
@@ -174,8 +194,8 @@ RouterChoice route(const Tensor& x, const Tensor& gate, const Tensor& bias, cons
 }
 
 Tensor mix_experts(const Tensor& x, const RouterChoice& routing, const Tensor& gate_up,
-                   const Tensor& down) {
-  return MixExperts::apply(x, routing.weights, routing.ids, gate_up, down);
+                   const Tensor& down, bool fp8) {
+  return MixExperts::apply(x, routing.weights, routing.ids, gate_up, down, fp8);
 }
 
 void update_router_bias(Tensor& bias, const Tensor& load, double gamma) {

@@ -29,9 +29,9 @@ RouterChoice route(const Tensor& x, const Tensor& gate, const Tensor& bias, cons
 /// The sum of each token's experts, times their weights. x: [tokens, hidden]; `gate_up`: F32
 /// [experts, 2 * intermediate, hidden], gate's rows first; `down`: F32 [experts, hidden,
 /// intermediate]. Tokens are grouped by expert, so that each expert is two products, and none is
-/// dropped.
+/// dropped. `fp8`: with rounded operands (fp8.h).
 Tensor mix_experts(const Tensor& x, const RouterChoice& routing, const Tensor& gate_up,
-                   const Tensor& down);
+                   const Tensor& down, bool fp8 = false);
 
 /// b_i moves by `gamma` against its load over the batch (arXiv 2408.15664).
 void update_router_bias(Tensor& bias, const Tensor& load, double gamma);

@@ -7,12 +7,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <map>
 #include <numeric>
 #include <utility>
 
 #include "base/error.h"
-#include "engine/exact_answer.h"
 #include "model/model.h"
 #include "train/random.h"
 #include "train/torch/live_model.h"
@@ -20,11 +18,10 @@
 namespace fathom::train {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMostActive = 128;
-enum Purpose : std::uint64_t { kSampling = 11, kEvaluation = 12 };
+constexpr std::uint64_t kSampling = 11;  // a purpose of random numbers
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -345,146 +342,9 @@ GrpoReport Grpo::step() {
       save();
     }
   }
-  Json parts = Json::object();
-  for (std::size_t i = 0; i < options_.rewards.size(); ++i) {
-    parts[options_.rewards[i].name] = report.parts[i];
-  }
-  Json log{{"step", step_},
-           {"reward", report.reward},
-           {"rewards", std::move(parts)},
-           {"equal_groups", report.equal_groups},
-           {"length", report.length},
-           {"longest", report.longest},
-           {"truncated", report.truncated},
-           {"entropy", report.entropy},
-           {"kl", report.kl},
-           {"clipped_low", report.clipped_low},
-           {"clipped_high", report.clipped_high},
-           {"gap", report.gap},
-           {"largest_gap", report.largest_gap},
-           {"gradient_norm", report.gradient_norm},
-           {"largest_load", report.largest_load},
-           {"skipped", report.skipped},
-           {"sampling_seconds", report.sampling_seconds},
-           {"training_seconds", report.training_seconds}};
-  if (report.evaluation) {
-    const GrpoEvaluation& e = *report.evaluation;
-    log["evaluation"] = {{"greedy", e.greedy},     {"pass_at_1", e.sampled}, {"pass_at_k", e.any},
-                         {"maj_at_k", e.majority}, {"length", e.length},     {"tasks", e.tasks},
-                         {"k", e.samples}};
-  }
-  Json shown = Json::array();
-  for (const auto& [reward, text] : report.samples) {
-    shown.push_back({{"reward", reward}, {"text", text}});
-  }
-  log["samples"] = std::move(shown);
-  folder_.log(log);
+  write_log(report);
   if (due(options_.save_every)) save();
   return report;
-}
-
-GrpoEvaluation Grpo::evaluate() {
-  GrpoEvaluation result;
-  result.tasks = options_.evaluation.size();
-  result.samples = options_.evaluation_samples;
-  std::vector<std::vector<TokenId>> prompts;
-  for (const RlTask& task : options_.evaluation) prompts.push_back(tokenizer_.encode(task.prompt));
-  const auto engine = make_engine(kMostActive);
-  RolloutOptions rollout;
-  rollout.group = 1;
-  rollout.temperature = 0;
-  rollout.max_tokens = options_.max_tokens;
-  rollout.stop_tokens = {options_.end};
-  const auto n = static_cast<double>(prompts.size());
-  for (const Rollout& one : roll_out(*engine, prompts, rollout)) {
-    result.greedy += is_right(options_.evaluation[one.prompt].answer, one.text, one.finished) / n;
-    result.length += static_cast<double>(one.tokens.size()) / n;
-  }
-  if (result.samples == 0) return result;
-  rollout.group = result.samples;
-  rollout.temperature = 1;
-  rollout.seed = Draws(options_.seed, {kEvaluation}).next();
-  const std::vector<Rollout> all = roll_out(*engine, prompts, rollout);
-  for (std::size_t q = 0; q < prompts.size(); ++q) {
-    const std::string& expected = options_.evaluation[q].answer;
-    const bool number = !exact_answer(expected, true).empty();
-    std::map<std::string, std::size_t> votes;
-    bool any = false;
-    std::string favourite;
-    for (std::size_t i = 0; i < rollout.group; ++i) {
-      const Rollout& one = all[q * rollout.group + i];
-      const bool right = is_right(expected, one.text, one.finished);
-      any = any || right;
-      result.sampled += right / (n * static_cast<double>(rollout.group));
-      if (!one.finished) continue;  // what was cut off has no vote
-      const std::string answer = exact_answer(one.text, number);
-      const std::size_t count = ++votes[answer];
-      if (favourite.empty() || count > votes[favourite]) favourite = answer;
-    }
-    result.any += any / n;
-    result.majority += (!favourite.empty() && same_answer(expected, favourite)) / n;
-  }
-  return result;
-}
-
-// --- going on ------------------------------------------------------------------------------------
-
-Json Grpo::identity() const {
-  return {{"config", Json::parse(options_.texts.config)},
-          {"tasks", options_.tasks.size()},
-          {"questions", options_.questions},
-          {"group", options_.group},
-          {"max_tokens", options_.max_tokens},
-          {"temperature", options_.temperature},
-          {"kl", options_.policy.kl},
-          {"seed", options_.seed}};
-}
-
-void Grpo::save() {
-  if (saved_ == step_) return;
-  Json state{{"kind", "grpo"},
-             {"step", step_},
-             {"dealt", dealt_},
-             {"attempts", attempts_},
-             {"run", identity()}};
-  if (best_) state["best"] = {{"step", *best_step_}, {"greedy", *best_}};
-  const auto place = folder_.begin(step_);
-  if (reference_) {
-    std::filesystem::create_directories(place / "reference");
-    write_model_folder(place / "reference", *reference_, options_.texts);
-  }
-  write_checkpoint(place, *model_, options_.texts, *optimizer_, std::move(state));
-  folder_.commit(step_);
-  saved_ = step_;
-  folder_.prune(options_.keep, best_step_);
-}
-
-void Grpo::resume() {
-  const std::vector<std::int64_t> steps = folder_.steps();
-  if (steps.empty()) return folder_.cut_log(0);
-  const auto place = folder_.checkpoint(steps.back());
-  const Json state = read_checkpoint_state(place);
-  try {
-    require_same_run(state.at("run"), identity(), folder_.path());
-    step_ = state.at("step").get<std::int64_t>();
-    dealt_ = state.at("dealt").get<std::uint64_t>();
-    attempts_ = state.at("attempts").get<std::uint64_t>();
-    if (state.contains("best")) {
-      best_step_ = state["best"].at("step").get<std::int64_t>();
-      best_ = state["best"].at("greedy").get<double>();
-    }
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::Corrupt, "{}/trainer.json: {}", place.string(), error.what());
-  }
-  read_checkpoint(place, state, *model_, *optimizer_);
-  if (reference_) {
-    const TorchModel stored =
-        TorchModel::load(*open_checkpoint(place / "reference"), options_.twin);
-    reference_ = std::make_unique<TorchModel>(stored.frozen_copy());
-  }
-  saved_ = step_;
-  resumed_ = true;
-  folder_.cut_log(step_);
 }
 
 }  // namespace fathom::train

@@ -83,7 +83,7 @@ struct GrpoReport {
 
 class Grpo {
  public:
-  /// Opens the model, or goes on where the run's folder ends. Throws as Pretraining does.
+  /// Opens the model, or goes on where the run's folder ends. Throws as TrainingRun does.
   explicit Grpo(GrpoOptions options);
   ~Grpo();
 
@@ -108,6 +108,7 @@ class Grpo {
   /// [answers, length] log-probabilities of the answers' tokens, and what belongs to them.
   PolicyBatch batch_of(std::span<const Sample* const> samples, GrpoReport& report, double tokens,
                        std::vector<Tensor>& loads) const;
+  void write_log(const GrpoReport& report) const;
   nlohmann::ordered_json identity() const;
   void resume();
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "train/torch/fp8.h"
 
 namespace fathom::train {
 namespace {
@@ -203,6 +204,12 @@ Tensor TorchModel::embed(const Tensor& tokens) const {
   return at::embedding(weight(embed_), tokens).to(options_.compute);
 }
 
+Tensor TorchModel::apply(int matrix, const Tensor& x, int bias) const {
+  if (!options_.fp8) return project(x, weight(matrix), optional(bias));
+  const Tensor y = project_fp8(x, weight(matrix));
+  return bias < 0 ? y : y + weight(bias).to(y.scalar_type());
+}
+
 Hidden TorchModel::forward(const TokenRows& rows, const std::vector<Tensor>& replay) {
   const Sight sight = sight_of(rows);
   Hidden hidden;
@@ -222,7 +229,7 @@ Hidden TorchModel::predict_further(const Hidden& main, const TokenRows& rows, co
   const Tensor word = rms_norm(embed(next), weight(mtp.enorm), config_.rms_norm_eps);
   const Tensor state = rms_norm(main.states, weight(mtp.hnorm), config_.rms_norm_eps);
   Hidden hidden;
-  const Tensor x = project(at::cat({word, state}, -1), weight(mtp.eh_proj));
+  const Tensor x = apply(mtp.eh_proj, at::cat({word, state}, -1));
   hidden.states = rms_norm(run(mtp.block, x, sight_of(rows), hidden, {}), weight(mtp.norm),
                            config_.rms_norm_eps);
   return hidden;
@@ -244,7 +251,7 @@ Tensor TorchModel::run(const Block& block, const Tensor& x, const Sight& sight, 
                                     config_.moe, replay.empty() ? Tensor() : replay.at(routed));
   hidden.routers.push_back(choice);
   Tensor out = mix_experts(inputs.flatten(0, 1), choice, weight(block.experts_gate_up),
-                           weight(block.experts_down))
+                           weight(block.experts_down), options_.fp8)
                    .view_as(inputs);
   if (block.gate_proj >= 0) out = out + feed_forward(block, inputs);
   return states + out;
@@ -254,7 +261,7 @@ Tensor TorchModel::run(const Block& block, const Tensor& x, const Sight& sight, 
 Tensor TorchModel::attend_grouped(const Block& block, const Tensor& x, const Sight& sight) const {
   const ModelConfig& c = config_;
   const auto heads = [&](int matrix, int bias, int norm, std::int64_t count) {
-    Tensor y = project(x, weight(matrix), optional(bias)).unflatten(-1, {count, c.head_dim});
+    Tensor y = apply(matrix, x, bias).unflatten(-1, {count, c.head_dim});
     return norm < 0 ? y : rms_norm(y, weight(norm), c.rms_norm_eps);
   };
   const Tensor q = heads(block.q_proj, block.q_bias, block.q_norm, c.num_attention_heads);
@@ -263,7 +270,7 @@ Tensor TorchModel::attend_grouped(const Block& block, const Tensor& x, const Sig
   const Tensor out =
       attention(rotate(q, sight.angles, c.rope.pairing), rotate(k, sight.angles, c.rope.pairing), v,
                 sight.mask, c.attention_scale);
-  return project(out, weight(block.o_proj), optional(block.o_bias));
+  return apply(block.o_proj, out, block.o_bias);
 }
 
 /// Keys and values of all heads come from one latent vector a token (arXiv 2405.04434, 2.1); for
@@ -275,32 +282,31 @@ Tensor TorchModel::attend_latent(const Block& block, const Tensor& x, const Sigh
   Tensor q;
   if (block.q_a_proj >= 0) {
     const Tensor latent =
-        rms_norm(project(x, weight(block.q_a_proj)), weight(block.q_a_layernorm), kLatentEpsilon);
-    q = project(latent, weight(block.q_b_proj));
+        rms_norm(apply(block.q_a_proj, x), weight(block.q_a_layernorm), kLatentEpsilon);
+    q = apply(block.q_b_proj, latent);
   } else {
-    q = project(x, weight(block.q_proj));
+    q = apply(block.q_proj, x);
   }
   q = q.unflatten(-1, {heads, nope + rope});
   const Tensor q_rope = rotate(q.narrow(-1, nope, rope), sight.angles, c.rope.pairing);
 
-  const Tensor kv_a = project(x, weight(block.kv_a_proj));
+  const Tensor kv_a = apply(block.kv_a_proj, x);
   const Tensor latent =
       rms_norm(kv_a.narrow(-1, 0, c.kv_lora_rank), weight(block.kv_a_layernorm), kLatentEpsilon);
   const Tensor k_rope =
       rotate(kv_a.narrow(-1, c.kv_lora_rank, rope).unsqueeze(2), sight.angles, c.rope.pairing);
-  const Tensor kv =
-      project(latent, weight(block.kv_b_proj)).unflatten(-1, {heads, nope + c.v_head_dim});
+  const Tensor kv = apply(block.kv_b_proj, latent).unflatten(-1, {heads, nope + c.v_head_dim});
 
   const Tensor queries = at::cat({q.narrow(-1, 0, nope), q_rope}, -1);
   const Tensor keys = at::cat({kv.narrow(-1, 0, nope), k_rope.expand({-1, -1, heads, -1})}, -1);
   const Tensor out =
       attention(queries, keys, kv.narrow(-1, nope, c.v_head_dim), sight.mask, c.attention_scale);
-  return project(out, weight(block.o_proj));
+  return apply(block.o_proj, out);
 }
 
 Tensor TorchModel::feed_forward(const Block& block, const Tensor& x) const {
-  const Tensor gate = project(x, weight(block.gate_proj)), up = project(x, weight(block.up_proj));
-  return project(at::silu(gate) * up, weight(block.down_proj));
+  const Tensor gate = apply(block.gate_proj, x), up = apply(block.up_proj, x);
+  return apply(block.down_proj, at::silu(gate) * up);
 }
 
 }  // namespace fathom::train

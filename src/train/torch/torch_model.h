@@ -35,6 +35,9 @@ struct TwinOptions {
   at::ScalarType compute = at::kFloat;  // or at::kBFloat16
   at::Device device = at::kCPU;
   std::int64_t mtp_depth = 0;  // blocks of multi-token prediction: 0 or 1
+  /// Products with the layers' matrices (experts' too) have operands of FP8 (fp8.h); embedding,
+  /// head, gates, norms and attention keep their own types, as in arXiv 2412.19437, 3.3.1.
+  bool fp8 = false;
 };
 
 class TorchModel {
@@ -112,6 +115,8 @@ class TorchModel {
 
   Sight sight_of(const TokenRows& rows);
   Tensor embed(const Tensor& tokens) const;
+  /// x times a matrix of a layer.
+  Tensor apply(int matrix, const Tensor& x, int bias = -1) const;
   Tensor run(const Block& block, const Tensor& x, const Sight& sight, Hidden& hidden,
              const std::vector<Tensor>& replay) const;
   Tensor attend_grouped(const Block& block, const Tensor& x, const Sight& sight) const;

@@ -39,10 +39,21 @@ MicroBatch micro_batch(std::span<const Row> rows, std::size_t row_tokens, bool s
   };
   batch.rows.tokens = part(&Row::tokens, 0);
   batch.targets = part(&Row::tokens, 1);
+  const auto only_asked = [&](Tensor& targets, std::size_t ahead) {
+    if (rows.front().asked.empty()) return;
+    auto* target = targets.data_ptr<std::int64_t>();
+    for (const Row& row : rows) {
+      for (std::size_t t = 0; t < row_tokens; ++t, ++target) {
+        if (row.asked[t + ahead] == 0) *target = MicroBatch::kIgnore;
+      }
+    }
+  };
   if (mtp) {
     batch.next = batch.targets.clone();
     batch.further = part(&Row::tokens, 2);
+    only_asked(batch.further, 2);
   }
+  only_asked(batch.targets, 1);
   if (!separate) return batch;
   batch.rows.positions = part(&Row::positions, 0);
   batch.rows.documents = part(&Row::documents, 0);

@@ -82,6 +82,38 @@ TEST_F(PretrainCommand, FromTextsToAModelThatRuns) {
   EXPECT_EQ(answer.exit_code, 0) << answer.err;
   const Output shown = run({"show", checkpoint, "--json"});
   EXPECT_EQ(shown.exit_code, 0) << shown.err;
+
+  // The model goes on to answers, and to rewards.
+  write_text(folder_ / "qa.jsonl",
+             "{\"prompt\": \"item 1 costs\", \"answer\": \" 3 coins\"}\n"
+             "{\"prompt\": \"item 2 costs\", \"answer\": \" 6 coins\"}\n");
+  const Output tuned = trainer({"sft",          checkpoint,
+                                "--data",       folder_ / "qa.jsonl",
+                                "--run",        folder_ / "sft",
+                                "--epochs",     "4",
+                                "--row-tokens", "64",
+                                "--rows",       "1",
+                                "--rate",       "1e-3",
+                                "--end",        "<|end|>",
+                                "--precision",  "f32",
+                                "--threads",    "1",
+                                "--json"});
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  EXPECT_TRUE(fs::exists(folder_ / "sft/step-00000004/model.safetensors"));
+  const Output rewarded = trainer({"grpo",         folder_ / "sft/step-00000004",
+                                   "--tasks",      folder_ / "qa.jsonl",
+                                   "--run",        folder_ / "rl",
+                                   "--steps",      "2",
+                                   "--questions",  "2",
+                                   "--group",      "4",
+                                   "--max-tokens", "4",
+                                   "--reward",     "pattern= .*",
+                                   "--reward",     "exact*0.5",
+                                   "--end",        "<|end|>",
+                                   "--threads",    "1"});
+  ASSERT_EQ(rewarded.exit_code, 0) << rewarded.err;
+  EXPECT_THAT(rewarded.err, HasSubstr("step 2/2  reward "));
+  EXPECT_TRUE(fs::exists(folder_ / "rl/step-00000002/config.json"));
 }
 
 TEST_F(PretrainCommand, KilledAtAnyTimeItGoesOnAndEndsTheSame) {

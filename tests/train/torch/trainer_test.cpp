@@ -10,9 +10,10 @@
 #include "formats/test_files.h"
 #include "model/golden_models.h"
 #include "tokenizer/tokenizer_json_writer.h"
+#include "train/corpus_rows.h"
 #include "train/torch/live_model.h"
-#include "train/torch/pretraining.h"
 #include "train/torch/tiny_twin.h"
+#include "train/torch/training_run.h"
 
 namespace fathom::train {
 namespace {
@@ -201,26 +202,32 @@ class Run : public ::testing::Test {
     }
     writer.commit();
   }
-  PretrainOptions options(const std::string& run) const {
-    PretrainOptions options;
+  std::shared_ptr<RowSource> rows(std::size_t tokens) const {
+    PackOptions pack;
+    pack.row_tokens = tokens;
+    pack.ahead = 2;
+    pack.middle = {0.3, TokenId{1}, TokenId{2}, TokenId{3}};
+    return std::make_shared<CorpusRows>(std::vector<fs::path>{folder_.path() / "data.tokens"},
+                                        tokenizer_, pack);
+  }
+  RunOptions options(const std::string& run) const {
+    RunOptions options;
     options.texts = {kTinyConfig, write_tokenizer_json(tiny_vocabulary()), ""};
-    options.data = options.evaluation = {folder_.path() / "data.tokens"};
     options.run = folder_.path() / run;
     options.tokens = 20 * 6 * 32;  // twenty steps
     options.batch = {0, 6};
     options.micro_rows = 4;
-    options.pack.row_tokens = 32;
-    options.pack.ahead = 2;
-    options.pack.middle = {0.3, TokenId{1}, TokenId{2}, TokenId{3}};
+    options.row_tokens = 32;
+    options.rows = rows(32);
+    options.evaluation = rows(32)->first(10);
     options.rate = {5e-3, 3, RateShape::V3};
     options.twin.mtp_depth = 1;
     options.deviation = 0.02;
     options.save_every = 0;
     options.evaluate_every = 7;
-    options.evaluation_rows = 10;
     return options;
   }
-  static std::vector<std::string> log(const PretrainOptions& options) {
+  static std::vector<std::string> log(const RunOptions& options) {
     std::vector<std::string> lines;
     std::ifstream file(options.run / "log.jsonl");
     for (std::string line; std::getline(file, line);) {
@@ -238,22 +245,22 @@ class Run : public ::testing::Test {
 TEST_F(Run, InterruptedAnywhereEndsWithTheSameBits) {
   for (const auto kind : {OptimizerKind::AdamW, OptimizerKind::Muon}) {
     const std::string name = kind == OptimizerKind::Muon ? "muon" : "adamw";
-    PretrainOptions whole = options(name + "-whole");
+    RunOptions whole = options(name + "-whole");
     whole.optimizer.kind = kind;
-    Pretraining one(whole);
+    TrainingRun one(whole);
     while (!one.done()) one.step();
     EXPECT_EQ(one.steps(), 20);
 
-    PretrainOptions parts = options(name + "-parts");
+    RunOptions parts = options(name + "-parts");
     parts.optimizer.kind = kind;
     for (int stop = 0;; ++stop) {
-      Pretraining run(parts);
+      TrainingRun run(parts);
       EXPECT_EQ(run.resumed(), stop > 0);
       if (run.done()) break;
       for (int i = 0; i < 3 + stop && !run.done(); ++i) run.step();
       run.save();
     }
-    Pretraining again(parts);
+    TrainingRun again(parts);
     const auto a = weights_of(one.model()), b = weights_of(again.model());
     for (const auto& [weight, value] : a) EXPECT_TRUE(torch::equal(value, b.at(weight))) << weight;
     EXPECT_EQ(log(whole), log(parts));
@@ -261,15 +268,15 @@ TEST_F(Run, InterruptedAnywhereEndsWithTheSameBits) {
 }
 
 TEST_F(Run, WorkAfterTheLastCheckpointIsDoneAgain) {
-  PretrainOptions o = options("run");
+  RunOptions o = options("run");
   o.save_every = 5;
   o.evaluate_every = 0;
   std::map<std::string, Tensor> before;
   {
-    Pretraining killed(o);
+    TrainingRun killed(o);
     for (int i = 0; i < 8; ++i) killed.step();
   }
-  Pretraining run(o);
+  TrainingRun run(o);
   EXPECT_EQ(run.steps(), 5);
   EXPECT_EQ(log(o).size(), 5U);
   run.step();
@@ -277,25 +284,25 @@ TEST_F(Run, WorkAfterTheLastCheckpointIsDoneAgain) {
 }
 
 TEST_F(Run, ASaveThatWasCutOffIsNoCheckpoint) {
-  PretrainOptions o = options("run");
+  RunOptions o = options("run");
   o.save_every = 2;
   {
-    Pretraining run(o);
+    TrainingRun run(o);
     for (int i = 0; i < 4; ++i) run.step();
   }
   fs::create_directories(o.run / "step-00000006.partial");
   std::ofstream(o.run / "step-00000006.partial/model.safetensors") << "half";
   fs::create_directories(o.run / "step-00000008");  // a folder without trainer.json
-  Pretraining run(o);
+  TrainingRun run(o);
   EXPECT_EQ(run.steps(), 4);
   EXPECT_FALSE(fs::exists(o.run / "step-00000006.partial"));
 }
 
 TEST_F(Run, KeepsTheLastAndTheBest) {
-  PretrainOptions o = options("run");
+  RunOptions o = options("run");
   o.save_every = 2;
   o.keep = 2;
-  Pretraining run(o);
+  TrainingRun run(o);
   while (!run.done()) run.step();
   const auto steps = run.folder().steps();
   EXPECT_LE(steps.size(), 3U);
@@ -303,12 +310,12 @@ TEST_F(Run, KeepsTheLastAndTheBest) {
 }
 
 TEST_F(Run, LearnsAndItsCheckpointRunsInTheEngine) {
-  PretrainOptions o = options("run");
+  RunOptions o = options("run");
   o.tokens *= 6;
   o.prompts = {"number 12"};
-  Pretraining run(o);
-  const PretrainLine first = run.step();
-  PretrainLine last;
+  TrainingRun run(o);
+  const RunLine first = run.step();
+  RunLine last;
   while (!run.done()) last = run.step();
   EXPECT_LT(last.report.loss, 0.6 * first.report.loss);
   EXPECT_LT(last.report.further, first.report.further);
@@ -336,36 +343,37 @@ TEST_F(Run, LearnsAndItsCheckpointRunsInTheEngine) {
 }
 
 TEST_F(Run, AnotherRunsFolderIsRefused) {
-  PretrainOptions o = options("run");
+  RunOptions o = options("run");
   {
-    Pretraining run(o);
+    TrainingRun run(o);
     run.step();
     run.save();
   }
-  const auto told = [&](PretrainOptions changed) {
+  const auto told = [&](RunOptions changed) {
     try {
-      const Pretraining run(std::move(changed));
+      const TrainingRun run(std::move(changed));
     } catch (const Error& error) {
       return std::string(error.what());
     }
     return std::string();
   };
-  PretrainOptions seed = o;
+  RunOptions seed = o;
   seed.seed = 2;
   EXPECT_THAT(told(seed), HasSubstr("was begun with seed 1, not 2"));
-  PretrainOptions optimizer = o;
+  RunOptions optimizer = o;
   optimizer.optimizer.kind = OptimizerKind::Muon;
   EXPECT_THAT(told(optimizer), ::testing::AnyOf(HasSubstr("optimizer"), HasSubstr("first")));
-  PretrainOptions rows = o;
-  rows.pack.row_tokens = 16;
-  EXPECT_THAT(told(rows), HasSubstr("row_tokens 32, not 16"));
+  RunOptions shorter = o;
+  shorter.row_tokens = 16;
+  shorter.rows = rows(16);
+  EXPECT_THAT(told(shorter), HasSubstr("row_tokens 32, not 16"));
 }
 
 TEST_F(Run, BrainFloatsLearnTheSame) {
-  PretrainOptions o = options("run");
+  RunOptions o = options("run");
   o.twin.compute = at::kBFloat16;
   o.tokens *= 3;
-  Pretraining run(o);
+  TrainingRun run(o);
   const double first = run.step().report.loss;
   double last = 0;
   while (!run.done()) last = run.step().report.loss;

@@ -1,4 +1,5 @@
-// Pretraining by the published recipe (arXiv 2412.19437, 4): data, schedules, steps, checkpoints.
+// A run of training by next tokens: rows, schedules, steps, checkpoints. What the rows are (plain
+// text, arXiv 2412.19437, 4.2; or answers to questions, 5.1) is their source's affair.
 #pragma once
 
 #include <filesystem>
@@ -9,7 +10,7 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "train/row_packer.h"
+#include "train/row_source.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
 #include "train/torch/model_folder.h"
@@ -17,17 +18,21 @@
 
 namespace fathom::train {
 
-struct PretrainOptions {
+struct RunOptions {
   ModelTexts texts;               // what the model is
   std::filesystem::path weights;  // a model folder to start from; empty: random ones
   double deviation = 0.006;       // of random weights, as V3's
-  std::vector<std::filesystem::path> data, evaluation;  // files of tokens
-  std::filesystem::path run;                            // the run's folder
+  std::string kind = "pretrain";  // as its checkpoints say
+  std::shared_ptr<RowSource> rows;
+  std::vector<Row> evaluation;  // that are not trained on
+  std::filesystem::path run;    // the run's folder
 
   double tokens = 0;            // of the whole run
   BatchSchedule batch{0, 32};   // rows a step
   std::int64_t micro_rows = 8;  // rows that go through the model at once
-  PackOptions pack;
+  std::size_t row_tokens = 1024;
+  bool separate = true;  // documents of a row do not see each other
+  TokenId end{};         // ends a sample
   RateSchedule rate;
   OptimizerOptions optimizer;
   TrainerOptions trainer;
@@ -36,13 +41,12 @@ struct PretrainOptions {
 
   std::int64_t save_every = 500, evaluate_every = 100;  // steps; 0: only at the end
   std::size_t keep = 2;                                 // checkpoints, and the best
-  std::size_t evaluation_rows = 64;
-  std::vector<std::string> prompts;  // gone on with after each evaluation
+  std::vector<std::string> prompts;                     // gone on with after each evaluation
   std::size_t sample_tokens = 48;
 };
 
 /// What a step did, with what a person wants to know of it.
-struct PretrainLine {
+struct RunLine {
   StepReport report;
   std::int64_t step = 0;  // steps made so far
   double tokens = 0;      // seen so far
@@ -53,16 +57,16 @@ struct PretrainLine {
   std::vector<std::string> samples;  // of each prompt, what came
 };
 
-class Pretraining {
+class TrainingRun {
  public:
-  /// Opens the data and makes the model, or goes on where the run's folder ends. Throws
+  /// Makes the model, or goes on where the run's folder ends. Throws
   /// Error(InvalidArgument) for options that contradict each other or the run that is there, and
   /// what opening files throws.
-  explicit Pretraining(PretrainOptions options);
+  explicit TrainingRun(RunOptions options);
 
   bool done() const { return tokens_ >= options_.tokens; }
   /// Throws Error(Internal) if 20 steps in a row had to be skipped: the run has diverged.
-  PretrainLine step();
+  RunLine step();
   /// Writes a checkpoint of what there is now, unless that was done.
   void save();
 
@@ -72,7 +76,6 @@ class Pretraining {
   /// Went on from a checkpoint.
   bool resumed() const { return resumed_; }
   const RunFolder& folder() const { return folder_; }
-  const TokenCorpus& data() const { return *data_; }
   /// Operations that a token costs: three forward passes, multi-token prediction included.
   double flop_per_token() const;
 
@@ -85,11 +88,9 @@ class Pretraining {
   nlohmann::ordered_json identity() const;
   void resume();
 
-  PretrainOptions options_;
+  RunOptions options_;
   RunFolder folder_;
   Tokenizer tokenizer_;
-  std::unique_ptr<TokenCorpus> data_, evaluation_data_;
-  std::unique_ptr<RowPacker> packer_;
   std::unique_ptr<TorchModel> model_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Trainer> trainer_;

@@ -1,4 +1,4 @@
-#include "train/torch/pretraining.h"
+#include "train/torch/training_run.h"
 
 #include <fmt/format.h>
 
@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kMostSkipped = 20;
 
-std::unique_ptr<TorchModel> make_model(const PretrainOptions& options) {
+std::unique_ptr<TorchModel> make_model(const RunOptions& options) {
   if (!options.weights.empty()) {
     return std::make_unique<TorchModel>(
         TorchModel::load(*open_checkpoint(options.weights), options.twin));
@@ -30,26 +30,21 @@ std::unique_ptr<TorchModel> make_model(const PretrainOptions& options) {
       TorchModel::random(read_model_config(stated), options.twin, options.deviation, options.seed));
 }
 
-void check(const PretrainOptions& options) {
+void check(const RunOptions& options) {
   require(options.tokens > 0, ErrorCode::InvalidArgument, "the run has no tokens to train on");
   require(options.batch.last > 0 && options.batch.first >= 0 && options.micro_rows > 0,
           ErrorCode::InvalidArgument, "a step needs at least one row");
   require(options.rate.peak > 0 && std::isfinite(options.rate.peak), ErrorCode::InvalidArgument,
           "a learning rate of {} cannot be learned with", options.rate.peak);
-  const std::size_t ahead = options.twin.mtp_depth > 0 ? 2 : 1;
-  require(options.pack.ahead == ahead, ErrorCode::Internal, "rows look {} tokens ahead, not {}",
-          options.pack.ahead, ahead);
 }
 
 }  // namespace
 
-Pretraining::Pretraining(PretrainOptions options)
+TrainingRun::TrainingRun(RunOptions options)
     : options_(std::move(options)),
       folder_(options_.run),
       tokenizer_(Tokenizer::from_json(options_.texts.tokenizer, options_.texts.tokenizer_config)) {
   check(options_);
-  data_ = std::make_unique<TokenCorpus>(options_.data);
-  packer_ = std::make_unique<RowPacker>(*data_, tokenizer_, options_.pack);
   model_ = make_model(options_);
   const auto vocabulary = static_cast<std::int64_t>(tokenizer_.vocab_size());
   require(model_->config().vocab_size >= vocabulary, ErrorCode::InvalidArgument,
@@ -57,49 +52,33 @@ Pretraining::Pretraining(PretrainOptions options)
           model_->config().vocab_size);
   optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer);
   trainer_ = std::make_unique<Trainer>(*model_, *optimizer_, options_.trainer);
-  if (!options_.evaluation.empty()) {
-    evaluation_data_ = std::make_unique<TokenCorpus>(options_.evaluation);
-    PackOptions pack = options_.pack;
-    pack.middle.rate = 0;
-    RowPacker packer(*evaluation_data_, tokenizer_, pack);
-    std::vector<Row> rows;
-    while (rows.size() < options_.evaluation_rows && packer.cursor().epoch == 0) {
-      rows.push_back(packer.next());
-    }
-    const auto micro = static_cast<std::size_t>(options_.micro_rows);
-    for (std::size_t at = 0; at < rows.size(); at += micro) {
-      evaluation_.push_back(
-          micro_batch(std::span(rows).subspan(at, std::min(micro, rows.size() - at)),
-                      pack.row_tokens, pack.separate, false));
-    }
+  const std::span<const Row> rows = options_.evaluation;
+  const auto micro = static_cast<std::size_t>(options_.micro_rows);
+  for (std::size_t at = 0; at < rows.size(); at += micro) {
+    evaluation_.push_back(micro_batch(rows.subspan(at, std::min(micro, rows.size() - at)),
+                                      options_.row_tokens, options_.separate, false));
   }
   resume();
 }
 
-Json Pretraining::identity() const {
-  return {{"config", Json::parse(options_.texts.config)},
-          {"data", data_->fingerprint()},
-          {"row_tokens", options_.pack.row_tokens},
-          {"separate_documents", options_.pack.separate},
-          {"fill_in_the_middle", options_.pack.middle.rate},
-          {"mtp_depth", options_.twin.mtp_depth},
-          {"optimizer", options_.optimizer.kind == OptimizerKind::Muon ? "muon" : "adamw"},
-          {"seed", options_.seed}};
+Json TrainingRun::identity() const {
+  Json identity{{"kind", options_.kind},
+                {"config", Json::parse(options_.texts.config)},
+                {"mtp_depth", options_.twin.mtp_depth},
+                {"optimizer", options_.optimizer.kind == OptimizerKind::Muon ? "muon" : "adamw"},
+                {"seed", options_.seed}};
+  identity.update(options_.rows->identity());
+  return identity;
 }
 
-Json Pretraining::state() const {
-  const Cursor cursor = packer_->cursor();
+Json TrainingRun::state() const {
   Json json{
-      {"kind", "pretrain"},
-      {"step", step_},
-      {"tokens", tokens_},
-      {"cursor", {{"epoch", cursor.epoch}, {"document", cursor.document}, {"token", cursor.token}}},
-      {"run", identity()}};
+      {"step", step_}, {"tokens", tokens_}, {"place", options_.rows->place()}, {"run", identity()}};
   if (best_step_) json["best"] = {{"step", *best_step_}, {"loss", *best_loss_}};
   return json;
 }
 
-void Pretraining::resume() {
+void TrainingRun::resume() {
   const std::vector<std::int64_t> steps = folder_.steps();
   if (steps.empty()) return folder_.cut_log(0);
   const auto place = folder_.checkpoint(steps.back());
@@ -108,10 +87,7 @@ void Pretraining::resume() {
     require_same_run(state.at("run"), identity(), folder_.path());
     step_ = state.at("step").get<std::int64_t>();
     tokens_ = state.at("tokens").get<double>();
-    const Json& cursor = state.at("cursor");
-    packer_->seek({cursor.at("epoch").get<std::uint64_t>(),
-                   cursor.at("document").get<std::uint64_t>(),
-                   cursor.at("token").get<std::uint64_t>()});
+    options_.rows->seek(state.at("place"));
     if (state.contains("best")) {
       best_step_ = state["best"].at("step").get<std::int64_t>();
       best_loss_ = state["best"].at("loss").get<double>();
@@ -125,24 +101,24 @@ void Pretraining::resume() {
   folder_.cut_log(step_);
 }
 
-std::vector<MicroBatch> Pretraining::next_batch(std::int64_t rows) {
+std::vector<MicroBatch> TrainingRun::next_batch(std::int64_t rows) {
   std::vector<MicroBatch> batch;
   while (rows > 0) {
     std::vector<Row> micro;
     for (std::int64_t i = 0; i < std::min(rows, options_.micro_rows); ++i) {
-      micro.push_back(packer_->next());
+      micro.push_back(options_.rows->next());
     }
     rows -= static_cast<std::int64_t>(micro.size());
-    batch.push_back(micro_batch(micro, options_.pack.row_tokens, options_.pack.separate,
-                                options_.twin.mtp_depth > 0));
+    batch.push_back(
+        micro_batch(micro, options_.row_tokens, options_.separate, options_.twin.mtp_depth > 0));
   }
   return batch;
 }
 
-PretrainLine Pretraining::step() {
+RunLine TrainingRun::step() {
   const auto start = std::chrono::steady_clock::now();
   const double share = tokens_ / options_.tokens;
-  PretrainLine line;
+  RunLine line;
   line.rate = options_.rate.at(step_, share);
   line.report = trainer_->step(next_batch(options_.batch.at(share)), line.rate);
   skipped_ = line.report.skipped ? skipped_ + 1 : 0;
@@ -181,7 +157,7 @@ PretrainLine Pretraining::step() {
   return line;
 }
 
-double Pretraining::evaluate() {
+double TrainingRun::evaluate() {
   const double loss = trainer_->evaluate(evaluation_);
   if (!best_loss_ || loss < *best_loss_) {
     best_loss_ = loss;
@@ -191,7 +167,7 @@ double Pretraining::evaluate() {
   return loss;
 }
 
-std::vector<std::string> Pretraining::sample() {
+std::vector<std::string> TrainingRun::sample() {
   if (options_.prompts.empty()) return {};
   ModelOptions load;
   load.precision = ActivationPrecision::F32;
@@ -202,7 +178,7 @@ std::vector<std::string> Pretraining::sample() {
     request.prompt = tokenizer_.encode(prompt);
     request.sampling.temperature = 0;
     request.max_tokens = options_.sample_tokens;
-    request.stop_tokens = {options_.pack.end_of_document};
+    request.stop_tokens = {options_.end};
     std::string text;
     auto answer = engine.submit(std::move(request));
     while (const auto event = answer.next()) {
@@ -213,7 +189,7 @@ std::vector<std::string> Pretraining::sample() {
   return samples;
 }
 
-void Pretraining::save() {
+void TrainingRun::save() {
   if (saved_ == step_) return;
   write_checkpoint(folder_.begin(step_), *model_, options_.texts, *optimizer_, state());
   folder_.commit(step_);
@@ -221,8 +197,8 @@ void Pretraining::save() {
   folder_.prune(options_.keep, best_step_);
 }
 
-double Pretraining::flop_per_token() const {
-  const auto context = static_cast<double>(options_.pack.row_tokens) / 2;
+double TrainingRun::flop_per_token() const {
+  const auto context = static_cast<double>(options_.row_tokens) / 2;
   double flop = forward_work(model_->config(), context).total();
   if (options_.twin.mtp_depth > 0) {
     const ModelConfig& c = model_->config();
