@@ -98,7 +98,7 @@ Json parameters_json(const ParameterCount& count) {
 void print_parameters(const ParameterCount& count) {
   const auto size = [](std::int64_t elements) {
     const auto value = static_cast<double>(elements);
-    return value < 1e8 ? short_count(value) : fmt::format("{:.2f}B", value / 1e9);
+    return value < 1e9 ? short_count(value) : fmt::format("{:.2f}B", value / 1e9);
   };
   fmt::print("parameters  {}, of which {} work on a token\n", size(count.total()),
              size(count.active()));
