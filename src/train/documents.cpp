@@ -73,11 +73,9 @@ void read_documents(const std::filesystem::path& path, const DocumentOptions& op
     if (at - dropped > kReadAhead) {
       file.dont_need(dropped, at - dropped);
       dropped = at;
-      if (options.read) options.read(std::min(at, all.size()));
     }
   }
   require(documents > 0, ErrorCode::InvalidArgument, "{} has no document", path.string());
-  if (options.read) options.read(all.size());
 }
 
 }  // namespace fathom::train

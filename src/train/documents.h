@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <functional>
 #include <string>
 
 #include "base/function_ref.h"
@@ -17,9 +16,8 @@ struct Document {
 };
 
 struct DocumentOptions {
-  std::string field = "text";             // of each JSON line
-  std::size_t most_bytes = 64u << 20;     // of a line
-  std::function<void(std::size_t)> read;  // told now and then how many bytes of the file are done
+  std::string field = "text";          // of each JSON line
+  std::size_t most_bytes = 64u << 20;  // of a line
 };
 
 /// Gives each document of a file in turn: of "*.jsonl" the field of each line (blank lines are

@@ -334,16 +334,17 @@ GrpoReport Grpo::step() {
     reference_ = std::make_unique<TorchModel>(model_->frozen_copy());
   }
   const auto due = [&](std::int64_t every) { return done() || (every > 0 && step_ % every == 0); };
+  bool keep = due(options_.save_every);
   if (!options_.evaluation.empty() && due(options_.evaluate_every)) {
     report.evaluation = evaluate();
     if (!best_ || report.evaluation->greedy > *best_) {
       best_ = report.evaluation->greedy;
       best_step_ = step_;
-      save();
+      keep = true;
     }
   }
-  write_log(report);
-  if (due(options_.save_every)) save();
+  write_log(report);  // first: what goes on from the checkpoint does not write this line again
+  if (keep) save();
   return report;
 }
 

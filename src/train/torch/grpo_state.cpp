@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "base/content_digest.h"
 #include "base/error.h"
 #include "engine/exact_answer.h"
 #include "train/random.h"
@@ -101,8 +102,13 @@ void Grpo::write_log(const GrpoReport& report) const {
 }
 
 Json Grpo::identity() const {
+  ContentDigest tasks;
+  for (const RlTask& task : options_.tasks) {
+    tasks.add(std::string_view(task.prompt));
+    tasks.add(std::string_view(task.answer));
+  }
   return {{"config", Json::parse(options_.texts.config)},
-          {"tasks", options_.tasks.size()},
+          {"tasks", tasks.hex()},
           {"questions", options_.questions},
           {"group", options_.group},
           {"max_tokens", options_.max_tokens},

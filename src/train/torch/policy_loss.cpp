@@ -92,7 +92,6 @@ PolicyLoss policy_loss(const PolicyBatch& batch, const PolicyOptions& options,
   const Tensor high = (plain > 1 + options.clip_high) * (advantage > 0);
   result.clipped_low = sum(low.to(at::kFloat), batch.mask);
   result.clipped_high = sum(high.to(at::kFloat), batch.mask);
-  result.ratio = sum(plain, batch.mask);
   return result;
 }
 

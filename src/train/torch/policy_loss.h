@@ -49,7 +49,7 @@ struct BatchTotals {
 struct PolicyLoss {
   Tensor loss;  // a part of the batch's: parts add up
   // Sums over this part's tokens, to be divided by the batch's.
-  double kl = 0, clipped_low = 0, clipped_high = 0, ratio = 0;
+  double kl = 0, clipped_low = 0, clipped_high = 0;
 };
 
 PolicyLoss policy_loss(const PolicyBatch& batch, const PolicyOptions& options,

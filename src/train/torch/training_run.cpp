@@ -134,8 +134,16 @@ RunLine TrainingRun::step() {
   line.flop_per_s = flop_per_token() * static_cast<double>(line.report.tokens) / line.seconds;
 
   const auto due = [&](std::int64_t every) { return done() || (every > 0 && step_ % every == 0); };
+  bool keep = due(options_.save_every);
   if (due(options_.evaluate_every)) {
-    if (!evaluation_.empty()) line.evaluation = evaluate();
+    if (!evaluation_.empty()) {
+      line.evaluation = trainer_->evaluate(evaluation_);
+      if (!best_loss_ || *line.evaluation < *best_loss_) {
+        best_loss_ = line.evaluation;
+        best_step_ = step_;
+        keep = true;
+      }
+    }
     line.samples = sample();
   }
   Json log{{"step", step_},
@@ -152,19 +160,9 @@ RunLine TrainingRun::step() {
            {"flop_per_s", line.flop_per_s}};
   if (line.evaluation) log["evaluation"] = *line.evaluation;
   if (!line.samples.empty()) log["samples"] = line.samples;
-  folder_.log(log);
-  if (due(options_.save_every)) save();
+  folder_.log(log);  // first: what goes on from the checkpoint does not write this line again
+  if (keep) save();
   return line;
-}
-
-double TrainingRun::evaluate() {
-  const double loss = trainer_->evaluate(evaluation_);
-  if (!best_loss_ || loss < *best_loss_) {
-    best_loss_ = loss;
-    best_step_ = step_;
-    save();  // so that there is something to keep
-  }
-  return loss;
 }
 
 std::vector<std::string> TrainingRun::sample() {

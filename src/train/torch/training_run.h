@@ -81,7 +81,6 @@ class TrainingRun {
 
  private:
   std::vector<MicroBatch> next_batch(std::int64_t rows);
-  double evaluate();
   std::vector<std::string> sample();
   nlohmann::ordered_json state() const;
   /// Options that a run cannot change on its way.

@@ -134,6 +134,9 @@ TEST_F(GrpoRun, InterruptedItEndsWithTheSameBits) {
     for (int i = 0; i <= stop && !run.done(); ++i) run.step();
     run.save();
   }
+  GrpoOptions others = parts;
+  others.tasks[0].answer = "9";
+  EXPECT_THROW(Grpo{others}, Error) << "as many tasks, but not the same";
   Grpo again(parts);
   for (std::size_t i = 0; i < one.model().parameters().size(); ++i) {
     EXPECT_TRUE(

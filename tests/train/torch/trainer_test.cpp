@@ -283,6 +283,18 @@ TEST_F(Run, WorkAfterTheLastCheckpointIsDoneAgain) {
   EXPECT_EQ(log(o).size(), 6U);
 }
 
+TEST_F(Run, ACheckpointOfTheBestHasItsLineInTheLog) {
+  RunOptions o = options("run");
+  {
+    TrainingRun killed(o);
+    for (int i = 0; i < 7; ++i) killed.step();
+    EXPECT_EQ(killed.folder().steps().back(), 7);  // the first evaluation is the best so far
+  }
+  TrainingRun run(o);
+  EXPECT_EQ(run.steps(), 7);
+  EXPECT_EQ(log(o).size(), 7U);
+}
+
 TEST_F(Run, ASaveThatWasCutOffIsNoCheckpoint) {
   RunOptions o = options("run");
   o.save_every = 2;
