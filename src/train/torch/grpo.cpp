@@ -242,27 +242,34 @@ PolicyBatch Grpo::batch_of(std::span<const Sample* const> samples, GrpoReport& r
   return batch;
 }
 
+/// Neighbours of like length waste little on padding.
+std::vector<const Grpo::Sample*> Grpo::by_length(std::span<const Sample> samples) {
+  std::vector<const Sample*> order;
+  for (const Sample& sample : samples) order.push_back(&sample);
+  std::ranges::stable_sort(order, {}, [](const Sample* s) { return s->tokens.size(); });
+  return order;
+}
+
+std::size_t Grpo::fitting(std::span<const Sample* const> order) const {
+  std::size_t count = 1;
+  while (count < order.size() &&
+         (count + 1) * order[count]->tokens.size() <= options_.micro_tokens) {
+    ++count;
+  }
+  return count;
+}
+
 void Grpo::update(std::span<Sample> samples, GrpoReport& report) {
   BatchTotals totals;
   totals.answers = static_cast<double>(samples.size());
   totals.longest = static_cast<double>(options_.max_tokens);
-  std::vector<const Sample*> order;
-  for (const Sample& sample : samples) {
-    totals.tokens += static_cast<double>(sample.answer());
-    order.push_back(&sample);
-  }
-  // Neighbours of like length waste little on padding.
-  std::ranges::stable_sort(order, {}, [](const Sample* s) { return s->tokens.size(); });
+  for (const Sample& sample : samples) totals.tokens += static_cast<double>(sample.answer());
+  const std::vector<const Sample*> order = by_length(samples);
   optimizer_->zero_gradients();
   std::vector<Tensor> loads;
   double loss = 0;
   for (std::size_t at = 0; at < order.size();) {
-    std::size_t count = 0;
-    while (
-        at + count < order.size() &&
-        (count == 0 || (count + 1) * order[at + count]->tokens.size() <= options_.micro_tokens)) {
-      ++count;
-    }
+    const std::size_t count = fitting(std::span(order).subspan(at));
     const PolicyBatch batch =
         batch_of(std::span(order).subspan(at, count), report, totals.tokens, loads);
     const PolicyLoss part = policy_loss(batch, options_.policy, totals);
@@ -292,13 +299,19 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report) {
 
 void Grpo::remember_policy(std::span<Sample> samples) const {
   const at::NoGradGuard no_gradient;
-  for (Sample& sample : samples) {
+  const std::vector<const Sample*> order = by_length(samples);
+  for (std::size_t at = 0; at < order.size();) {
+    const auto some = std::span(order).subspan(at, fitting(std::span(order).subspan(at)));
     GrpoReport ignored;
     std::vector<Tensor> loads;
-    const Sample* one = &sample;
-    const PolicyBatch batch = batch_of({&one, 1}, ignored, 1, loads);
-    sample.old = batch.logprobs[0].narrow(0, static_cast<std::int64_t>(sample.prompt) - 1,
-                                          static_cast<std::int64_t>(sample.answer()));
+    const PolicyBatch batch = batch_of(some, ignored, 1, loads);
+    for (std::size_t r = 0; r < some.size(); ++r) {
+      Sample& sample = samples[static_cast<std::size_t>(some[r] - samples.data())];
+      sample.old = batch.logprobs[static_cast<std::int64_t>(r)].narrow(
+          0, static_cast<std::int64_t>(sample.prompt) - 1,
+          static_cast<std::int64_t>(sample.answer()));
+    }
+    at += some.size();
   }
 }
 

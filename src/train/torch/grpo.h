@@ -105,6 +105,9 @@ class Grpo {
   void update(std::span<Sample> samples, GrpoReport& report);
   /// Before a step's first update, the policy is the old one of all others.
   void remember_policy(std::span<Sample> samples) const;
+  static std::vector<const Sample*> by_length(std::span<const Sample> samples);
+  /// How many of them go through the model at once, from the first on, the longest last.
+  std::size_t fitting(std::span<const Sample* const> order) const;
   /// [answers, length] log-probabilities of the answers' tokens, and what belongs to them.
   PolicyBatch batch_of(std::span<const Sample* const> samples, GrpoReport& report, double tokens,
                        std::vector<Tensor>& loads) const;
