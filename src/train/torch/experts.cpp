@@ -3,10 +3,12 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "base/error.h"
 #include "train/torch/fp8.h"
+#include "train/torch/fused.h"
 #include "train/torch/ops.h"
 
 namespace fathom::train {
@@ -29,13 +31,56 @@ Tensor ranking(const Tensor& scores, const Tensor& bias, const MoeConfig& moe) {
       .flatten(-2);
 }
 
-/// Where each expert's tokens begin, after the last one's end: [experts + 1].
-std::vector<std::int64_t> offsets_of(const Tensor& counts) {
-  const Tensor host = counts.to(at::kCPU).contiguous();
-  const auto* count = host.data_ptr<std::int64_t>();
-  std::vector<std::int64_t> offsets{0};
-  for (std::int64_t e = 0; e < host.numel(); ++e) offsets.push_back(offsets.back() + count[e]);
-  return offsets;
+struct Rows {
+  std::int64_t first, count;
+  Tensor of(const Tensor& all) const { return all.narrow(0, first, count); }
+};
+
+/// Tokens side by side that go to the same expert.
+struct Grouping {
+  std::vector<std::int64_t> first, count;  // rows of each expert
+  Tensor token;                            // int64 [rows]: whose copy a row is
+  Tensor place;                            // int64 [tokens, per_token]: rows of a token's experts
+
+  Rows of(std::int64_t expert) const {
+    const auto e = static_cast<std::size_t>(expert);
+    return {first[e], count[e]};
+  }
+};
+
+/// oneDNN compiles a product for each shape that it meets, and experts' shares are never twice the
+/// same: in BF16, which it multiplies, shares are rounded up to so many rows. Those that are added
+/// repeat the first token and are never looked at.
+constexpr std::int64_t kRowsAtOnce = 64;
+
+Grouping group(const Tensor& ids, std::int64_t experts, std::int64_t align) {
+  const Tensor host = ids.to(at::kCPU).contiguous();
+  const auto* id = host.const_data_ptr<std::int64_t>();
+  Grouping grouping;
+  grouping.count.resize(static_cast<std::size_t>(experts));
+  for (std::int64_t i = 0; i < host.numel(); ++i) ++grouping.count[static_cast<std::size_t>(id[i])];
+  std::int64_t rows = 0;
+  for (std::int64_t& count : grouping.count) {
+    count = (count + align - 1) / align * align;
+    grouping.first.push_back(rows);
+    rows += count;
+  }
+  Tensor token = at::zeros({rows}, at::kLong), place = at::empty_like(host);
+  auto *of_row = token.data_ptr<std::int64_t>(), *of_token = place.data_ptr<std::int64_t>();
+  std::vector<std::int64_t> next = grouping.first;
+  for (std::int64_t i = 0; i < host.numel(); ++i) {
+    const std::int64_t row = next[static_cast<std::size_t>(id[i])]++;
+    of_row[row] = i / host.size(1);
+    of_token[i] = row;
+  }
+  grouping.token = token.to(ids.device());
+  grouping.place = place.to(ids.device());
+  return grouping;
+}
+
+/// [tokens, per_token, size]: each token's rows.
+Tensor chosen(const Tensor& rows, const Tensor& place) {
+  return rows.index_select(0, place.flatten()).view({place.size(0), place.size(1), rows.size(1)});
 }
 
 /// Experts' matrices as products take them; `stacked`: matrices that lie one above the other.
@@ -51,61 +96,65 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
   static Variable forward(AutogradContext* context, const Tensor& x, const Tensor& weights,
                           const Tensor& ids, const Tensor& gate_up, const Tensor& down, bool fp8) {
     const auto type = fp8 ? at::kFloat : x.scalar_type();
-    const std::int64_t experts = gate_up.size(0), per_token = ids.size(1);
-    const Tensor flat = ids.flatten();
-    const Tensor order = flat.argsort(/*stable=*/true, -1, false);
-    const std::vector<std::int64_t> offsets = offsets_of(flat.bincount({}, experts));
-    const Tensor token = order.floor_divide(per_token);
+    const std::int64_t experts = gate_up.size(0);
+    const Grouping grouping = group(ids, experts, type == at::kBFloat16 ? kRowsAtOnce : 1);
     const Tensor wide_up = matrices(gate_up, type, fp8, 2),
                  wide_down = matrices(down, type, fp8, 1);
 
-    const Tensor inputs = x.index_select(0, token).to(type);
+    const Tensor inputs = x.index_select(0, grouping.token).to(type);
     const Tensor rounded = fp8 ? round_tiles(inputs) : inputs;
     const Tensor both = at::empty({inputs.size(0), gate_up.size(1)}, inputs.options());
     for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows{offsets, e}; rows.count > 0) {
+      if (Rows rows = grouping.of(e); rows.count > 0) {
         Tensor out = rows.of(both);
         at::mm_out(out, rows.of(rounded), wide_up[e].t());
       }
     }
-    const Tensor hidden = swiglu(both);
+    const bool fuses = fused::fits(both);
+    const Tensor hidden = fuses ? fused::swiglu_of_both(both)
+                                : plain::swiglu(both.narrow(1, 0, both.size(1) / 2),
+                                                both.narrow(1, both.size(1) / 2, both.size(1) / 2));
     const Tensor narrow = fp8 ? round_tiles(hidden) : hidden;
     const Tensor outputs = at::empty_like(inputs);
     for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows{offsets, e}; rows.count > 0) {
+      if (Rows rows = grouping.of(e); rows.count > 0) {
         Tensor out = rows.of(outputs);
         at::mm_out(out, rows.of(narrow), wide_down[e].t());
       }
     }
-    const Tensor weight = weights.flatten().index_select(0, order).unsqueeze(1).to(type);
+    const Tensor mixed = weights.contiguous();
     context->save_for_backward(
-        {inputs, both, hidden, outputs, order, token, weight, gate_up, down});
+        {inputs, both, hidden, outputs, mixed, gate_up, down, grouping.token, grouping.place});
     context->saved_data["fp8"] = fp8;
-    context->saved_data["offsets"] = offsets;
-    context->saved_data["shape"] = std::vector<std::int64_t>{x.size(0), per_token};
-    return at::zeros({x.size(0), x.size(1)}, outputs.options())
-        .index_add(0, token, outputs * weight)
-        .to(x.scalar_type());
+    context->saved_data["first"] = grouping.first;
+    context->saved_data["count"] = grouping.count;
+    const Tensor sum =
+        fuses ? fused::combine(outputs, grouping.place, mixed)
+              : (chosen(outputs, grouping.place) * mixed.to(type).unsqueeze(-1)).sum(1);
+    return sum.to(x.scalar_type());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const Tensor &inputs = saved[0], &both = saved[1], &hidden = saved[2], &outputs = saved[3];
-    const Tensor &order = saved[4], &token = saved[5], &weight = saved[6];
-    const Tensor &gate_up = saved[7], &down = saved[8];
+    const Tensor &weights = saved[4], &gate_up = saved[5], &down = saved[6];
+    Grouping grouping{context->saved_data["first"].toIntVector(),
+                      context->saved_data["count"].toIntVector(), saved[7], saved[8]};
     const auto type = inputs.scalar_type();
-    const bool fp8 = context->saved_data["fp8"].toBool();
-    const auto offsets = context->saved_data["offsets"].toIntVector();
-    const auto shape = context->saved_data["shape"].toIntVector();
+    const bool fp8 = context->saved_data["fp8"].toBool(), fuses = fused::fits(both);
     const std::int64_t experts = gate_up.size(0), half = hidden.size(1);
 
-    const Tensor coming = gradients[0].index_select(0, token).to(type);
-    const Tensor to_weights =
-        at::empty({order.size(0)}, at::kFloat)
-            .to(inputs.device())
-            .index_copy(0, order, (coming.to(at::kFloat) * outputs.to(at::kFloat)).sum(1))
-            .view({shape[0], shape[1]});
-    const Tensor to_outputs = coming * weight;
+    const Tensor coming = gradients[0].to(type).contiguous();
+    Tensor to_weights, to_outputs;
+    if (fuses) {
+      std::tie(to_outputs, to_weights) =
+          fused::combine_back(coming, outputs, grouping.place, weights);
+    } else {
+      to_weights = (chosen(outputs, grouping.place) * coming.unsqueeze(1)).to(at::kFloat).sum(-1);
+      to_outputs = at::zeros_like(outputs).index_copy(
+          0, grouping.place.flatten(),
+          (coming.unsqueeze(1) * weights.to(type).unsqueeze(-1)).flatten(0, 1));
+    }
     const Tensor wide_up = matrices(gate_up, type, fp8, 2),
                  wide_down = matrices(down, type, fp8, 1);
     const Tensor to_hidden = at::empty_like(hidden);
@@ -123,38 +172,33 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
     };
     const auto rounded = [&](const Tensor& t) { return fp8 ? round_tiles(t) : t; };
     for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows{offsets, e}; rows.count > 0) {
+      if (Rows rows = grouping.of(e); rows.count > 0) {
         Tensor out = rows.of(to_hidden);
         at::mm_out(out, rounded(rows.of(to_outputs)), wide_down[e]);
         product(to_down[e], rows.of(to_outputs), rows.of(hidden));
       }
     }
-    const Tensor gate = both.narrow(1, 0, half), up = both.narrow(1, half, half);
-    const Tensor sigmoid = at::sigmoid(gate), silu = gate * sigmoid;
-    const Tensor to_both =
-        at::cat({to_hidden * up * (sigmoid + silu * (1 - sigmoid)), to_hidden * silu}, 1);
+    Tensor to_both;
+    if (fuses) {
+      to_both = fused::swiglu_of_both_back(to_hidden, both);
+    } else {
+      const Tensor gate = both.narrow(1, 0, half), up = both.narrow(1, half, half);
+      const Tensor sigmoid = at::sigmoid(gate), silu = gate * sigmoid;
+      to_both = at::cat({to_hidden * up * (sigmoid + silu * (1 - sigmoid)), to_hidden * silu}, 1);
+    }
     const Tensor to_inputs = at::empty_like(inputs);
     for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows{offsets, e}; rows.count > 0) {
+      if (Rows rows = grouping.of(e); rows.count > 0) {
         Tensor out = rows.of(to_inputs);
         at::mm_out(out, rounded(rows.of(to_both)), wide_up[e]);
         product(to_gate_up[e], rows.of(to_both), rows.of(inputs));
       }
     }
-    const Tensor to_x = at::zeros({shape[0], inputs.size(1)}, inputs.options())
-                            .index_add(0, token, to_inputs)
-                            .to(gradients[0].scalar_type());
-    return {to_x, to_weights, Tensor(), to_gate_up, to_down, Tensor()};
+    const Tensor to_x = fuses ? fused::combine(to_inputs, grouping.place, at::ones_like(weights))
+                              : chosen(to_inputs, grouping.place).sum(1);
+    return {
+        to_x.to(gradients[0].scalar_type()), to_weights, Tensor(), to_gate_up, to_down, Tensor()};
   }
-
- private:
-  struct Rows {
-    Rows(const std::vector<std::int64_t>& offsets, std::int64_t expert)
-        : first(offsets[static_cast<std::size_t>(expert)]),
-          count(offsets[static_cast<std::size_t>(expert) + 1] - first) {}
-    Tensor of(const Tensor& all) const { return all.narrow(0, first, count); }
-    std::int64_t first, count;
-  };
 };
 
 }  // namespace

@@ -3,6 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+#include <utility>
+
 #include "config/model_config.h"
 
 namespace fathom::train {
@@ -16,8 +19,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon);
 /// x W^T + b. `weight`: [out, in], F32, rounded to x's type; `bias`: [out] or undefined.
 Tensor project(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
-/// silu(gate) * up, where `both` holds gate and up side by side: [..., 2 * intermediate].
-Tensor swiglu(const Tensor& both);
+/// silu(gate) * up.
+Tensor swiglu(const Tensor& gate, const Tensor& up);
 
 /// Cosines and sines of every position below a limit, as the engine makes them.
 class RotaryTable {
@@ -35,7 +38,37 @@ class RotaryTable {
   Tensor cosines_, sines_;  // [positions, dims / 2], F32
 };
 
-/// Turns each head's elements in pairs. x: [rows, length, heads, dims].
-Tensor rotate(const Tensor& x, const std::pair<Tensor, Tensor>& angles, RopePairing pairing);
+/// Turns each head's elements in pairs, but for the first `plain`. x: [rows, length, heads, dims].
+Tensor rotate(const Tensor& x, const std::pair<Tensor, Tensor>& angles, RopePairing pairing,
+              std::int64_t plain = 0);
+
+/// MLA's keys of all heads: nope: [rows, length, heads, qk_nope_head_dim]; rope: [rows, length, 1,
+/// qk_rope_head_dim], shared by the heads. [.., heads, nope + rope].
+Tensor join_keys(const Tensor& nope, const Tensor& rope);
+
+/// How tokens see each other: those of their document that came before.
+struct Sight {
+  Tensor starts;       // int64 [rows, length] on the CPU: each token's document's first
+  Tensor mask;         // [rows, 1, length, length], 0 or -infinity; undefined: all that came before
+  bool fused = false;  // documents are short enough for fused::attention
+};
+/// `documents`: int64 [rows, length], numbers that change where another document begins; undefined:
+/// a row is one. `type`: what is attended in.
+Sight sight_of(const Tensor& tokens, const Tensor& documents, at::ScalarType type);
+
+/// Causal attention, as fused::attention() has it.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Sight& sight,
+                 double scale);
+
+/// The same operations put together of PyTorch's, for all types and devices. What is F32
+/// or BF16 on the CPU takes those of fused.h instead.
+namespace plain {
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon);
+Tensor swiglu(const Tensor& gate, const Tensor& up);
+Tensor rotate(const Tensor& x, const std::pair<Tensor, Tensor>& angles, RopePairing pairing,
+              std::int64_t plain = 0);
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
+                 double scale);
+}  // namespace plain
 
 }  // namespace fathom::train

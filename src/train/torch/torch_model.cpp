@@ -24,25 +24,6 @@ bool is_bias(const std::string& name) {
   return name.ends_with(".bias") || name.ends_with("e_score_correction_bias");
 }
 
-/// x: q, k [rows, length, heads, dim] and v [rows, length, kv heads, v_dim]; the same of q's heads.
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
-                 double scale) {
-  // The fused kernel wants values as wide as keys; what is added is zero.
-  const std::int64_t width = q.size(-1), v_width = v.size(-1);
-  Tensor values = v;
-  if (v_width < width) values = at::constant_pad_nd(v, {0, width - v_width});
-  const bool wider = v_width > width;
-  const Tensor queries = wider ? at::constant_pad_nd(q, {0, v_width - width}) : q;
-  const Tensor keys = wider ? at::constant_pad_nd(k, {0, v_width - width}) : k;
-  const bool grouped = q.size(2) != k.size(2);
-  std::optional<Tensor> seen;
-  if (mask.defined()) seen = mask;
-  const Tensor out = at::scaled_dot_product_attention(
-      queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), seen, 0.0,
-      /*is_causal=*/!seen.has_value(), scale, grouped);
-  return out.narrow(-1, 0, v_width).transpose(1, 2).flatten(2);
-}
-
 }  // namespace
 
 // --- what there is -------------------------------------------------------------------------------
@@ -180,7 +161,7 @@ Tensor& TorchModel::parameter(const std::string& name) {
 
 // --- a pass --------------------------------------------------------------------------------------
 
-TorchModel::Sight TorchModel::sight_of(const TokenRows& rows) {
+TorchModel::View TorchModel::view_of(const TokenRows& rows) {
   const std::int64_t length = rows.tokens.size(1);
   Tensor positions = rows.positions;
   if (!positions.defined()) {
@@ -192,12 +173,7 @@ TorchModel::Sight TorchModel::sight_of(const TokenRows& rows) {
   if (rotary_.size() < length) {
     rotary_ = RotaryTable(config_.rope, std::max<std::int64_t>(length, 256), options_.device);
   }
-  Sight sight{rotary_.at(positions), {}};
-  if (rows.documents.defined()) {
-    const Tensor same = rows.documents.unsqueeze(1) == rows.documents.unsqueeze(2);
-    sight.mask = same.tril().unsqueeze(1);
-  }
-  return sight;
+  return {rotary_.at(positions), sight_of(rows.tokens, rows.documents, options_.compute)};
 }
 
 Tensor TorchModel::embed(const Tensor& tokens) const {
@@ -211,10 +187,10 @@ Tensor TorchModel::apply(int matrix, const Tensor& x, int bias) const {
 }
 
 Hidden TorchModel::forward(const TokenRows& rows, const std::vector<Tensor>& replay) {
-  const Sight sight = sight_of(rows);
+  const View view = view_of(rows);
   Hidden hidden;
   Tensor x = embed(rows.tokens);
-  for (const Block& block : blocks_) x = run(block, x, sight, hidden, replay);
+  for (const Block& block : blocks_) x = run(block, x, view, hidden, replay);
   hidden.states = rms_norm(x, weight(norm_), config_.rms_norm_eps);
   return hidden;
 }
@@ -230,18 +206,18 @@ Hidden TorchModel::predict_further(const Hidden& main, const TokenRows& rows, co
   const Tensor state = rms_norm(main.states, weight(mtp.hnorm), config_.rms_norm_eps);
   Hidden hidden;
   const Tensor x = apply(mtp.eh_proj, at::cat({word, state}, -1));
-  hidden.states = rms_norm(run(mtp.block, x, sight_of(rows), hidden, {}), weight(mtp.norm),
+  hidden.states = rms_norm(run(mtp.block, x, view_of(rows), hidden, {}), weight(mtp.norm),
                            config_.rms_norm_eps);
   return hidden;
 }
 
-Tensor TorchModel::run(const Block& block, const Tensor& x, const Sight& sight, Hidden& hidden,
+Tensor TorchModel::run(const Block& block, const Tensor& x, const View& view, Hidden& hidden,
                        const std::vector<Tensor>& replay) const {
   const double epsilon = config_.rms_norm_eps;
   const Tensor normed = rms_norm(x, weight(block.input_layernorm), epsilon);
   const Tensor attended = config_.attention == AttentionKind::MultiHeadLatent
-                              ? attend_latent(block, normed, sight)
-                              : attend_grouped(block, normed, sight);
+                              ? attend_latent(block, normed, view)
+                              : attend_grouped(block, normed, view);
   const Tensor states = x + attended;
   const Tensor inputs = rms_norm(states, weight(block.post_attention_layernorm), epsilon);
   if (block.gate < 0) return states + feed_forward(block, inputs);
@@ -258,7 +234,7 @@ Tensor TorchModel::run(const Block& block, const Tensor& x, const Sight& sight, 
 }
 
 /// Queries of several heads share one key and value head (arXiv 2305.13245).
-Tensor TorchModel::attend_grouped(const Block& block, const Tensor& x, const Sight& sight) const {
+Tensor TorchModel::attend_grouped(const Block& block, const Tensor& x, const View& view) const {
   const ModelConfig& c = config_;
   const auto heads = [&](int matrix, int bias, int norm, std::int64_t count) {
     Tensor y = apply(matrix, x, bias).unflatten(-1, {count, c.head_dim});
@@ -268,14 +244,14 @@ Tensor TorchModel::attend_grouped(const Block& block, const Tensor& x, const Sig
   const Tensor k = heads(block.k_proj, block.k_bias, block.k_norm, c.num_key_value_heads);
   const Tensor v = heads(block.v_proj, block.v_bias, -1, c.num_key_value_heads);
   const Tensor out =
-      attention(rotate(q, sight.angles, c.rope.pairing), rotate(k, sight.angles, c.rope.pairing), v,
-                sight.mask, c.attention_scale);
+      attention(rotate(q, view.angles, c.rope.pairing), rotate(k, view.angles, c.rope.pairing), v,
+                view.sight, c.attention_scale);
   return apply(block.o_proj, out, block.o_bias);
 }
 
 /// Keys and values of all heads come from one latent vector a token (arXiv 2405.04434, 2.1); for
 /// training they are expanded, as there is no cache to keep small.
-Tensor TorchModel::attend_latent(const Block& block, const Tensor& x, const Sight& sight) const {
+Tensor TorchModel::attend_latent(const Block& block, const Tensor& x, const View& view) const {
   const ModelConfig& c = config_;
   const std::int64_t heads = c.num_attention_heads, nope = c.qk_nope_head_dim;
   const std::int64_t rope = c.qk_rope_head_dim;
@@ -288,25 +264,20 @@ Tensor TorchModel::attend_latent(const Block& block, const Tensor& x, const Sigh
     q = apply(block.q_proj, x);
   }
   q = q.unflatten(-1, {heads, nope + rope});
-  const Tensor q_rope = rotate(q.narrow(-1, nope, rope), sight.angles, c.rope.pairing);
+  const Tensor queries = rotate(q, view.angles, c.rope.pairing, /*plain=*/nope);
 
-  const Tensor kv_a = apply(block.kv_a_proj, x);
-  const Tensor latent =
-      rms_norm(kv_a.narrow(-1, 0, c.kv_lora_rank), weight(block.kv_a_layernorm), kLatentEpsilon);
-  const Tensor k_rope =
-      rotate(kv_a.narrow(-1, c.kv_lora_rank, rope).unsqueeze(2), sight.angles, c.rope.pairing);
+  const std::vector<Tensor> kv_a = apply(block.kv_a_proj, x).split({c.kv_lora_rank, rope}, -1);
+  const Tensor latent = rms_norm(kv_a[0], weight(block.kv_a_layernorm), kLatentEpsilon);
+  const Tensor k_rope = rotate(kv_a[1].unsqueeze(2), view.angles, c.rope.pairing);
   const Tensor kv = apply(block.kv_b_proj, latent).unflatten(-1, {heads, nope + c.v_head_dim});
-
-  const Tensor queries = at::cat({q.narrow(-1, 0, nope), q_rope}, -1);
-  const Tensor keys = at::cat({kv.narrow(-1, 0, nope), k_rope.expand({-1, -1, heads, -1})}, -1);
+  const std::vector<Tensor> parts = kv.split({nope, c.v_head_dim}, -1);
   const Tensor out =
-      attention(queries, keys, kv.narrow(-1, nope, c.v_head_dim), sight.mask, c.attention_scale);
+      attention(queries, join_keys(parts[0], k_rope), parts[1], view.sight, c.attention_scale);
   return apply(block.o_proj, out);
 }
 
 Tensor TorchModel::feed_forward(const Block& block, const Tensor& x) const {
-  const Tensor gate = apply(block.gate_proj, x), up = apply(block.up_proj, x);
-  return apply(block.down_proj, at::silu(gate) * up);
+  return apply(block.down_proj, swiglu(apply(block.gate_proj, x), apply(block.up_proj, x)));
 }
 
 }  // namespace fathom::train

@@ -22,7 +22,7 @@ namespace fathom::train {
 struct TokenRows {
   Tensor tokens;
   Tensor positions;  // undefined: 0, 1, ... in each row
-  Tensor documents;  // a token sees earlier ones of its own number only; undefined: all earlier
+  Tensor documents;  // numbers; a token sees no other document than its own; undefined: all earlier
 };
 
 /// Of one forward pass.
@@ -97,10 +97,10 @@ class TorchModel {
     int enorm = -1, hnorm = -1, eh_proj = -1, norm = -1;
     Block block;
   };
-  /// How tokens see each other in one pass.
-  struct Sight {
+  /// What all layers of one pass share.
+  struct View {
     std::pair<Tensor, Tensor> angles;
-    Tensor mask;  // bool [rows, 1, length, length], or undefined: all that came before
+    Sight sight;
   };
 
   TorchModel(const ModelConfig& config, const TwinOptions& options);
@@ -113,14 +113,14 @@ class TorchModel {
   }
   Tensor optional(int index) const { return index < 0 ? Tensor() : weight(index); }
 
-  Sight sight_of(const TokenRows& rows);
+  View view_of(const TokenRows& rows);
   Tensor embed(const Tensor& tokens) const;
   /// x times a matrix of a layer.
   Tensor apply(int matrix, const Tensor& x, int bias = -1) const;
-  Tensor run(const Block& block, const Tensor& x, const Sight& sight, Hidden& hidden,
+  Tensor run(const Block& block, const Tensor& x, const View& view, Hidden& hidden,
              const std::vector<Tensor>& replay) const;
-  Tensor attend_grouped(const Block& block, const Tensor& x, const Sight& sight) const;
-  Tensor attend_latent(const Block& block, const Tensor& x, const Sight& sight) const;
+  Tensor attend_grouped(const Block& block, const Tensor& x, const View& view) const;
+  Tensor attend_latent(const Block& block, const Tensor& x, const View& view) const;
   Tensor feed_forward(const Block& block, const Tensor& x) const;
 
   ModelConfig config_;
