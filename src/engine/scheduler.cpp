@@ -83,19 +83,26 @@ Scheduler::Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOp
 
 void Scheduler::add(std::shared_ptr<Job> job) {
   shares_.enter(job->request.account);
+  ++waiting_of_[job->request.account];
   waiting_.push_back(std::move(job));
+}
+
+void Scheduler::waits_no_more(const Job& job) {
+  const auto account = waiting_of_.find(job.request.account);
+  if (--account->second == 0) waiting_of_.erase(account);
 }
 
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats{waiting_.size(),     active_.size(),       idle_.size(),
                        cache_.bytes_used(), cache_.free_tokens(), preemptions_};
-  for (const auto& job : waiting_) ++stats.waiting_of[job->request.account];
+  stats.waiting_of = waiting_of_;
   if (options_.context_store) stats.store = options_.context_store->stats();
   return stats;
 }
 
 void Scheduler::cancel_all() {
   while (!active_.empty()) finish(*active_.back(), FinishReason::Cancelled);
+  waiting_of_.clear();
   for (const auto& job : std::exchange(waiting_, {})) finish(*job, FinishReason::Cancelled);
 }
 
@@ -113,23 +120,27 @@ void Scheduler::drop_cancelled() {
     if (job->cancelled) finish(*job, FinishReason::Cancelled);
   }
   std::erase_if(waiting_, [&](const std::shared_ptr<Job>& job) {
-    if (job->cancelled) finish(*job, FinishReason::Cancelled);
-    return job->cancelled.load();
+    if (!job->cancelled) return false;
+    waits_no_more(*job);
+    finish(*job, FinishReason::Cancelled);
+    return true;
   });
 }
 
 std::deque<std::shared_ptr<Job>>::iterator Scheduler::next_waiting(
     const std::vector<const Job*>& passed) {
-  const auto at_work = [&](std::uint64_t account) {
-    return std::ranges::count_if(active_,
-                                 [&](const auto& job) { return job->request.account == account; });
-  };
+  using Had = std::pair<std::ptrdiff_t, std::uint64_t>;
   auto best = waiting_.end();
-  std::pair<std::ptrdiff_t, std::uint64_t> least;
-  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
-    if (std::ranges::find(passed, it->get()) != passed.end()) continue;
+  Had least;
+  std::vector<std::uint64_t> seen;  // accounts whose first request has been looked at
+  for (auto it = waiting_.begin(); it != waiting_.end() && seen.size() < waiting_of_.size(); ++it) {
     const std::uint64_t account = (*it)->request.account;
-    const std::pair<std::ptrdiff_t, std::uint64_t> had{at_work(account), shares_.paid(account)};
+    if (std::ranges::find(seen, account) != seen.end()) continue;
+    if (std::ranges::find(passed, it->get()) != passed.end()) continue;
+    seen.push_back(account);
+    const auto at_work = std::ranges::count_if(
+        active_, [&](const auto& job) { return job->request.account == account; });
+    const Had had{at_work, shares_.paid(account)};
     if (best == waiting_.end() || had < least) {
       best = it;
       least = had;
@@ -156,6 +167,7 @@ void Scheduler::admit() {
     }
     if (cache_.free_tokens() < wanted && !active_.empty()) return;
     waiting_.erase(next);
+    waits_no_more(*job);
     start(*job, match);
     active_.push_back(job);
   }
@@ -256,6 +268,7 @@ bool Scheduler::make_room() {
   }
   retire(*youngest, /*keep_sequence=*/false);
   youngest->fed = 0;
+  ++waiting_of_[youngest->request.account];
   waiting_.push_front(youngest);
   ++preemptions_;
   return true;

@@ -135,6 +135,8 @@ class Scheduler {
   };
 
   void drop_cancelled();
+  /// Of a job that leaves waiting_.
+  void waits_no_more(const Job& job);
   void admit();
   /// The request to start next, of those that are not in `passed`: of the account with the fewest
   /// at work, then of the one that has had least, then the first that came. End if there is none.
@@ -177,9 +179,10 @@ class Scheduler {
   std::size_t vocab_size_;
   KvCache cache_;
   std::deque<std::shared_ptr<Job>> waiting_;
-  std::vector<std::shared_ptr<Job>> active_;  // oldest first
-  FairShare shares_;                          // of all accounts with requests
-  std::deque<Idle> idle_;                     // least recently used first
+  std::map<std::uint64_t, std::size_t> waiting_of_;  // how many of each account, if any
+  std::vector<std::shared_ptr<Job>> active_;         // oldest first
+  FairShare shares_;                                 // of all accounts with requests
+  std::deque<Idle> idle_;                            // least recently used first
   std::size_t preemptions_ = 0;
   grammar::TokenMask mask_;  // room for AnswerGrammar::allowed()
 };

@@ -113,7 +113,7 @@ FATHOM_PART void softmax(float* scores, std::int64_t first, std::int64_t rows, s
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t j = 0; j < seen; ++j) {
-      row[j] = exponential((row[j] - most) * scale);
+      row[j] = exp_of_nonpositive((row[j] - most) * scale);
       sum += row[j];
     }
     const float share = 1.0f / sum;

@@ -1,15 +1,19 @@
 #include "train/rollouts.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "model/model.h"
 #include "train/random.h"
 
 namespace fathom::train {
 namespace {
+
+constexpr std::size_t kMostActive = 128;  // answers at once
 
 /// What has come so far, filled on the engine's thread.
 struct Gathered {
@@ -28,6 +32,7 @@ struct Gathered {
         rollout.logprobs.push_back(delta->token->logprob);
       }
       rollout.text += delta->text;
+      if (delta->channel == Channel::Answer) rollout.answer += delta->text;
     } else if (auto* end = std::get_if<Finished>(&event)) {
       rollout.finished = end->reason == FinishReason::Stop;
       if (end->error && !error) error = std::move(end->error);
@@ -38,6 +43,23 @@ struct Gathered {
 };
 
 }  // namespace
+
+std::unique_ptr<Engine> rollout_engine(std::shared_ptr<const Checkpoint> checkpoint,
+                                       const Tokenizer& tokenizer, std::size_t prompt_tokens,
+                                       std::size_t max_tokens, std::size_t requests) {
+  ModelOptions load;
+  load.precision = ActivationPrecision::F32;
+  auto model = Model::load(std::move(checkpoint), load);
+  SchedulerOptions scheduler;
+  scheduler.max_active = std::min(kMostActive, requests);
+  scheduler.max_idle = 0;
+  scheduler.cache.dtype = DType::F32;
+  const auto most = static_cast<std::size_t>(model->config().max_position_embeddings);
+  scheduler.context_tokens = std::min(most, prompt_tokens + max_tokens);
+  const std::size_t pages = scheduler.context_tokens / KvCache::kPageTokens + 2;
+  scheduler.cache.capacity_tokens = scheduler.max_active * pages * KvCache::kPageTokens;
+  return std::make_unique<Engine>(std::move(model), tokenizer, scheduler);
+}
 
 std::vector<Rollout> roll_out(Engine& engine, const std::vector<std::vector<TokenId>>& prompts,
                               const RolloutOptions& options) {
@@ -63,6 +85,10 @@ std::vector<Rollout> roll_out(Engine& engine, const std::vector<std::vector<Toke
     request.stop_tokens = options.stop_tokens;
     request.show_control_tokens = true;
     request.continues_text = true;
+    if (options.thinking_budget) {
+      request.reasoning = ReasoningSetup{options.markers, false};
+      request.max_thinking_tokens = options.thinking_budget;
+    }
     tickets.push_back(engine.submit(std::move(request), [gathered, index](Event event) {
       gathered->take(index, std::move(event));
     }));

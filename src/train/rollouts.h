@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,9 @@ struct RolloutOptions {
   float temperature = 1;
   std::vector<TokenId> stop_tokens;
   std::uint64_t seed = 1;
+  /// Tokens of a thought after which it is closed; wants markers.
+  std::optional<std::size_t> thinking_budget;
+  ReasoningMarkers markers;
   ProgressSink progress;
 };
 
@@ -23,9 +28,16 @@ struct Rollout {
   std::size_t prompt = 0;       // which
   std::vector<TokenId> tokens;  // of the answer, the one that ended it included
   std::vector<float> logprobs;  // of each, at temperature 1, as the engine saw them
-  std::string text;             // control tokens included, the end not
+  std::string text;             // control tokens included, the end not; with a budget, no markers
+  std::string answer;           // what is not thought; all of it without a budget
   bool finished = false;        // by a stop token
 };
+
+/// An engine in F32 for answers of at most `max_tokens` to prompts of at most `prompt_tokens`.
+/// `requests`: how many there will be at once; more wait. Throws what Model::load() throws.
+std::unique_ptr<Engine> rollout_engine(std::shared_ptr<const Checkpoint> checkpoint,
+                                       const Tokenizer& tokenizer, std::size_t prompt_tokens,
+                                       std::size_t max_tokens, std::size_t requests);
 
 /// In the order of the prompts, a group after the other. The same options and weights give the same
 /// answers, however many run at once. Throws the engine's Error if a request fails.

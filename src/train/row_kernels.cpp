@@ -8,7 +8,10 @@
 namespace fathom::train {
 namespace {
 
-FATHOM_PART float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+FATHOM_PART float sigmoid(float x) {
+  const float e = exp_of_nonpositive(x < 0 ? x : -x), share = 1.0f / (1.0f + e);
+  return x < 0 ? e * share : share;
+}
 
 template <class T>
 FATHOM_PART void rms_norm_part(const T* x, const float* weight, T* y, float* scales,

@@ -12,6 +12,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "train/report/tensorboard.h"
 
 namespace fathom::train {
 namespace fs = std::filesystem;
@@ -38,9 +39,21 @@ void sync(const fs::path& path) {
   require(done, ErrorCode::Io, "cannot sync {}: {}", path.string(), error.message());
 }
 
+double now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+void append(const fs::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::app | std::ios::binary);
+  file << text;
+  file.flush();
+  require(file.good(), ErrorCode::Io, "cannot write {}: is the disk full?", path.string());
+}
+
 }  // namespace
 
-RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
+RunFolder::RunFolder(fs::path path, bool tensorboard)
+    : path_(std::move(path)), tensorboard_(tensorboard) {
   std::error_code error;
   fs::create_directories(path_, error);
   require(!error, ErrorCode::Io, "cannot make the folder {}: {}", path_.string(), error.message());
@@ -94,24 +107,28 @@ void RunFolder::prune(std::size_t keep, std::optional<std::int64_t> best) const 
 }
 
 void RunFolder::log(const nlohmann::ordered_json& line) const {
-  std::ofstream file(path_ / "log.jsonl", std::ios::app | std::ios::binary);
-  file << line.dump() << '\n';
-  file.flush();
-  require(file.good(), ErrorCode::Io, "cannot write {}: is the disk full?",
-          (path_ / "log.jsonl").string());
+  append(path_ / "log.jsonl", line.dump() + "\n");
+  if (tensorboard_) append(events(), tensorboard_record(line, now()));
 }
 
 void RunFolder::cut_log(std::int64_t step) const {
   const fs::path path = path_ / "log.jsonl";
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return;
-  AtomicFile kept(path);
-  for (std::string line; std::getline(file, line);) {
-    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    // A line that a killed run wrote half of is no line.
-    if (json.is_object() && json.value("step", std::int64_t{0}) <= step) kept.write(line + "\n");
+  std::string records = tensorboard_header(now());
+  if (std::ifstream file(path, std::ios::binary); file) {
+    AtomicFile kept(path);
+    for (std::string line; std::getline(file, line);) {
+      const auto json = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+      // A line that a killed run wrote half of is no line.
+      if (!json.is_object() || json.value("step", std::int64_t{0}) > step) continue;
+      kept.write(line + "\n");
+      records += tensorboard_record(json, now());
+    }
+    kept.commit();
   }
-  kept.commit();
+  if (!tensorboard_) return;
+  AtomicFile file(events());
+  file.write(records);
+  file.commit();
 }
 
 void require_same_run(const nlohmann::ordered_json& then, const nlohmann::ordered_json& now,

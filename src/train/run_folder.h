@@ -3,6 +3,8 @@
 //   run/step-00001000/config.json  tokenizer.json  model.safetensors     the model
 //                     optimizer.safetensors  trainer.json                what going on needs
 //   run/log.jsonl                                                        a line a step
+//       events.out.tfevents.fathom                                       the same for TensorBoard,
+//       if asked for
 //
 // A checkpoint is written beside its place and renamed, so that there is none by halves.
 #pragma once
@@ -19,7 +21,7 @@ class RunFolder {
  public:
   /// Makes the folder if it is not there, and removes what an interrupted save left. Throws
   /// Error(Io).
-  explicit RunFolder(std::filesystem::path path);
+  explicit RunFolder(std::filesystem::path path, bool tensorboard = false);
 
   const std::filesystem::path& path() const { return path_; }
   /// Steps that have a checkpoint, ascending.
@@ -39,7 +41,10 @@ class RunFolder {
   void cut_log(std::int64_t step) const;
 
  private:
+  std::filesystem::path events() const { return path_ / "events.out.tfevents.fathom"; }
+
   std::filesystem::path path_;
+  bool tensorboard_;
 };
 
 /// What a run cannot change on its way must be as it was when `folder` was begun. Throws

@@ -10,6 +10,9 @@ void add_corpus_command(CLI::App& app, Context& context);
 void add_pretrain_command(CLI::App& app, Context& context);
 void add_sft_command(CLI::App& app, Context& context);
 void add_grpo_command(CLI::App& app, Context& context);
+void add_evaluate_command(CLI::App& app, Context& context);
+void add_report_command(CLI::App& app, Context& context);
+void add_sample_command(CLI::App& app, Context& context);
 void add_chain_command(CLI::App& app, Context& context);
 
 }  // namespace fathom

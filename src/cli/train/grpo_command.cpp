@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "cli/train/commands.h"
+#include "cli/train/run.h"
 #include "train/torch/grpo.h"
 
 namespace fathom {
@@ -78,11 +79,7 @@ train::GrpoOptions options_of(const GrpoArguments& arguments) {
   }
   const Tokenizer tokenizer =
       Tokenizer::from_json(options.texts.tokenizer, options.texts.tokenizer_config);
-  const auto end = arguments.end.empty() ? tokenizer.eos() : tokenizer.token_to_id(arguments.end);
-  require(end.has_value(), ErrorCode::InvalidArgument,
-          "the vocabulary {} '{}' that ends an answer: --end names one",
-          arguments.end.empty() ? "states no token" : "has no token", arguments.end);
-  options.end = *end;
+  options.end = ending_token(tokenizer, arguments.end, "an answer");
   return options;
 }
 
@@ -104,7 +101,7 @@ std::string line_text(const GrpoReport& report, const train::GrpoOptions& option
          format_duration(seconds * static_cast<double>(options.steps - report.step));
 }
 
-std::string evaluation_text(const train::GrpoEvaluation& e) {
+std::string evaluation_text(const train::Evaluation& e) {
   std::string text = fmt::format("evaluation on {}: greedy {:.1f} %, {:.1f} tokens", e.tasks,
                                  100 * e.greedy, e.length);
   if (e.samples > 0) {
@@ -127,7 +124,7 @@ Json line_json(const GrpoReport& report) {
             {"samples_per_s", report.samples_per_s},
             {"skipped", report.skipped}};
   if (report.evaluation) {
-    const train::GrpoEvaluation& e = *report.evaluation;
+    const train::Evaluation& e = *report.evaluation;
     json["evaluation"] = {{"greedy", e.greedy},     {"pass_at_1", e.sampled}, {"pass_at_k", e.any},
                           {"maj_at_k", e.majority}, {"k", e.samples},         {"tasks", e.tasks}};
   }
@@ -224,6 +221,7 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
   number("--save-every", o.save_every, "Steps between checkpoints; 0: only the last");
   number("--evaluate-every", o.evaluate_every, "Steps between evaluations; 0: only the last");
   number("--keep", o.keep, "Checkpoints to keep beside the best")->check(CLI::Range(1, 1000));
+  command.add_flag("--tensorboard", o.tensorboard, "Event files for TensorBoard beside the log");
   command.add_option("--end", arguments.end, "The token that ends an answer")->type_name("TOKEN");
   number("--prompt-field", arguments.fields.prompt_field, "Of a task");
   number("--answer-field", arguments.fields.answer_field, "Of a task");

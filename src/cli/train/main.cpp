@@ -14,6 +14,9 @@ void build(CLI::App& app, fathom::Context& context) {
   fathom::add_pretrain_command(app, context);
   fathom::add_sft_command(app, context);
   fathom::add_grpo_command(app, context);
+  fathom::add_evaluate_command(app, context);
+  fathom::add_report_command(app, context);
+  fathom::add_sample_command(app, context);
   fathom::add_chain_command(app, context);
 }
 

@@ -178,6 +178,13 @@ TokenId control_token(const Tokenizer& tokenizer, const std::string& text, const
   return *id;
 }
 
+TokenId ending_token(const Tokenizer& tokenizer, const std::string& text, const char* what) {
+  if (!text.empty()) return control_token(tokenizer, text, "the end");
+  require(tokenizer.eos().has_value(), ErrorCode::InvalidArgument,
+          "the vocabulary does not say which token ends {}: --end names it", what);
+  return *tokenizer.eos();
+}
+
 train::RunOptions run_options(const RunArguments& arguments) {
   train::RunOptions options = arguments.options;
   const std::filesystem::path folder = arguments.model;
@@ -193,13 +200,7 @@ train::RunOptions run_options(const RunArguments& arguments) {
   options.twin.compute = precision == "f32" ? at::kFloat : at::kBFloat16;
   options.twin.fp8 = precision == "fp8";
   const Tokenizer tokenizer = tokenizer_of(options);
-  if (!arguments.end.empty()) {
-    options.end = control_token(tokenizer, arguments.end, "the end of a text");
-  } else {
-    require(tokenizer.eos().has_value(), ErrorCode::InvalidArgument,
-            "the vocabulary does not say which token ends a text: --end names it");
-    options.end = *tokenizer.eos();
-  }
+  options.end = ending_token(tokenizer, arguments.end, "a text");
   return options;
 }
 
@@ -276,6 +277,7 @@ void add_run_options(CLI::App& command, RunArguments& arguments) {
   number("--evaluate-every", o.evaluate_every, "Steps between evaluations and samples");
   number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
   number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
+  command.add_flag("--tensorboard", o.tensorboard, "Event files for TensorBoard beside the log");
   command.add_flag("--dry-run", arguments.dry_run,
                    "Make three steps, tell what the run would take, and leave nothing");
 }

@@ -25,6 +25,9 @@ train::RunOptions run_options(const RunArguments& arguments);
 Tokenizer tokenizer_of(const train::RunOptions& options);
 /// Throws Error(InvalidArgument) if the vocabulary has no such token, which is wanted for `what`.
 TokenId control_token(const Tokenizer& tokenizer, const std::string& text, const char* what);
+/// The token of that text, or if it is empty the vocabulary's own end, which ends `what` ("an
+/// answer"). Throws Error(InvalidArgument) if there is none.
+TokenId ending_token(const Tokenizer& tokenizer, const std::string& text, const char* what);
 
 /// Runs to the end, telling of it, or only tells what it would take. Throws Error(Cancelled), after
 /// saving, when it is interrupted.

@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "model/model.h"
 #include "train/random.h"
 #include "train/torch/live_model.h"
 
@@ -20,7 +19,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kMostActive = 128;
 constexpr std::uint64_t kSampling = 11;  // a purpose of random numbers
 
 double seconds_since(Clock::time_point start) {
@@ -49,7 +47,7 @@ struct Grpo::Sample {
 
 Grpo::Grpo(GrpoOptions options)
     : options_(std::move(options)),
-      folder_(options_.run),
+      folder_(options_.run, options_.tensorboard),
       tokenizer_(Tokenizer::from_json(options_.texts.tokenizer, options_.texts.tokenizer_config)) {
   require(options_.questions > 0 && options_.group > 1 && options_.max_tokens > 0,
           ErrorCode::InvalidArgument,
@@ -73,23 +71,13 @@ Grpo::~Grpo() = default;
 // --- answers -------------------------------------------------------------------------------------
 
 std::unique_ptr<Engine> Grpo::make_engine(std::size_t requests) const {
-  ModelOptions load;
-  load.precision = ActivationPrecision::F32;
-  SchedulerOptions scheduler;
-  scheduler.max_active = std::min(kMostActive, requests);
-  scheduler.max_idle = 0;
-  scheduler.cache.dtype = DType::F32;
   std::size_t longest = 0;
   for (const auto* tasks : {&options_.tasks, &options_.evaluation}) {
     for (const RlTask& task : *tasks) longest = std::max(longest, task.prompt.size());
   }
   // A token has a byte at least.
-  const auto most = static_cast<std::size_t>(model_->config().max_position_embeddings);
-  scheduler.context_tokens = std::min(most, longest + 1 + options_.max_tokens);
-  const std::size_t pages = scheduler.context_tokens / KvCache::kPageTokens + 2;
-  scheduler.cache.capacity_tokens = scheduler.max_active * pages * KvCache::kPageTokens;
-  return std::make_unique<Engine>(
-      Model::load(live_checkpoint(*model_, options_.texts.config), load), tokenizer_, scheduler);
+  return rollout_engine(live_checkpoint(*model_, options_.texts.config), tokenizer_, longest + 1,
+                        options_.max_tokens, requests);
 }
 
 void Grpo::judge(std::vector<Sample>& group, GrpoReport& report) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "train/evaluation.h"
 #include "train/rewards.h"
 #include "train/rollouts.h"
 #include "train/run_folder.h"
@@ -46,18 +47,9 @@ struct GrpoOptions {
   std::uint64_t seed = 1;
 
   std::int64_t save_every = 50, evaluate_every = 20;
+  bool tensorboard = false;  // event files beside the log
   std::size_t keep = 2;
   std::size_t evaluation_samples = 8;  // at temperature 1, for pass@k and maj@k; 0: greedy alone
-};
-
-/// How good the model is at tasks that it is not trained on.
-struct GrpoEvaluation {
-  double greedy = 0;    // share that one greedy answer gets right
-  double sampled = 0;   // pass@1: share of all sampled answers
-  double any = 0;       // pass@k: of questions with a right answer among k
-  double majority = 0;  // maj@k: of questions whose most frequent answer is right
-  double length = 0;    // mean tokens of greedy answers
-  std::size_t tasks = 0, samples = 0;
 };
 
 struct GrpoReport {
@@ -77,7 +69,7 @@ struct GrpoReport {
   bool skipped = false;     // nothing to learn from, or not finite
   double sampling_seconds = 0, training_seconds = 0;
   double samples_per_s = 0;
-  std::optional<GrpoEvaluation> evaluation;
+  std::optional<Evaluation> evaluation;
   std::vector<std::pair<double, std::string>> samples;  // a few answers, with their rewards
 };
 
@@ -89,7 +81,7 @@ class Grpo {
 
   bool done() const { return step_ >= options_.steps; }
   GrpoReport step();
-  GrpoEvaluation evaluate();
+  Evaluation evaluate();
   void save();
 
   std::int64_t steps() const { return step_; }

@@ -1,13 +1,10 @@
 // How good a model is, what a step is told as, and how a run goes on.
 #include <fmt/format.h>
 
-#include <map>
 #include <utility>
 
 #include "base/content_digest.h"
 #include "base/error.h"
-#include "engine/exact_answer.h"
-#include "train/random.h"
 #include "train/torch/grpo.h"
 
 namespace fathom::train {
@@ -15,53 +12,18 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::uint64_t kEvaluation = 12;  // a purpose of random numbers
-constexpr std::size_t kAtOnce = 128;       // answers
+constexpr std::size_t kAtOnce = 128;  // answers
 
 }  // namespace
 
-GrpoEvaluation Grpo::evaluate() {
-  GrpoEvaluation result;
-  result.tasks = options_.evaluation.size();
-  result.samples = options_.evaluation_samples;
-  std::vector<std::vector<TokenId>> prompts;
-  for (const RlTask& task : options_.evaluation) prompts.push_back(tokenizer_.encode(task.prompt));
+Evaluation Grpo::evaluate() {
+  EvaluationOptions options;
+  options.samples = options_.evaluation_samples;
+  options.max_tokens = options_.max_tokens;
+  options.end = options_.end;
+  options.seed = options_.seed;
   const auto engine = make_engine(kAtOnce);
-  RolloutOptions rollout;
-  rollout.group = 1;
-  rollout.temperature = 0;
-  rollout.max_tokens = options_.max_tokens;
-  rollout.stop_tokens = {options_.end};
-  const auto n = static_cast<double>(prompts.size());
-  for (const Rollout& one : roll_out(*engine, prompts, rollout)) {
-    result.greedy += is_right(options_.evaluation[one.prompt].answer, one.text, one.finished) / n;
-    result.length += static_cast<double>(one.tokens.size()) / n;
-  }
-  if (result.samples == 0) return result;
-  rollout.group = result.samples;
-  rollout.temperature = 1;
-  rollout.seed = Draws(options_.seed, {kEvaluation}).next();
-  const std::vector<Rollout> all = roll_out(*engine, prompts, rollout);
-  for (std::size_t q = 0; q < prompts.size(); ++q) {
-    const std::string& expected = options_.evaluation[q].answer;
-    const bool number = !exact_answer(expected, true).empty();
-    std::map<std::string, std::size_t> votes;
-    bool any = false;
-    std::string favourite;
-    for (std::size_t i = 0; i < rollout.group; ++i) {
-      const Rollout& one = all[q * rollout.group + i];
-      const bool right = is_right(expected, one.text, one.finished);
-      any = any || right;
-      result.sampled += right / (n * static_cast<double>(rollout.group));
-      if (!one.finished) continue;  // what was cut off has no vote
-      const std::string answer = exact_answer(one.text, number);
-      const std::size_t count = ++votes[answer];
-      if (favourite.empty() || count > votes[favourite]) favourite = answer;
-    }
-    result.any += any / n;
-    result.majority += (!favourite.empty() && same_answer(expected, favourite)) / n;
-  }
-  return result;
+  return train::evaluate(*engine, tokenizer_, options_.evaluation, options);
 }
 
 void Grpo::write_log(const GrpoReport& report) const {
@@ -88,10 +50,10 @@ void Grpo::write_log(const GrpoReport& report) const {
            {"sampling_seconds", report.sampling_seconds},
            {"training_seconds", report.training_seconds}};
   if (report.evaluation) {
-    const GrpoEvaluation& e = *report.evaluation;
+    const Evaluation& e = *report.evaluation;
     log["evaluation"] = {{"greedy", e.greedy},     {"pass_at_1", e.sampled}, {"pass_at_k", e.any},
-                         {"maj_at_k", e.majority}, {"length", e.length},     {"tasks", e.tasks},
-                         {"k", e.samples}};
+                         {"maj_at_k", e.majority}, {"length", e.length},     {"thinks", e.thinks},
+                         {"tasks", e.tasks},       {"k", e.samples}};
   }
   Json shown = Json::array();
   for (const auto& [reward, text] : report.samples) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <vector>
 
 #include "base/error.h"
 
@@ -14,6 +16,21 @@ namespace {
 bool is_hidden_matrix(const TorchModel::Parameter& parameter) {
   return parameter.value.dim() >= 2 && parameter.name.find(".layers.") != std::string::npos &&
          !parameter.name.ends_with("mlp.gate.weight");
+}
+
+/// A weight, or what is as large, as matrices with no more rows than columns.
+struct Matrices {
+  Tensor all;   // [matrices, rows, columns]
+  bool turned;  // rows and columns changed places
+};
+Matrices matrices_of(const TorchModel::Parameter& parameter, const Tensor& tensor) {
+  Tensor all = tensor.dim() == 2 ? tensor.unsqueeze(0) : tensor;
+  // Gate and up are two matrices that lie together.
+  if (parameter.name.ends_with("experts.gate_up_proj")) {
+    all = all.unflatten(1, {2, -1}).flatten(0, 1);
+  }
+  const bool turned = all.size(1) > all.size(2);
+  return {turned ? all.transpose(1, 2) : all, turned};
 }
 
 }  // namespace
@@ -51,14 +68,16 @@ double Optimizer::gradient_norm() const {
 void Optimizer::step(double rate, double scale) {
   const at::NoGradGuard no_gradient;
   ++steps_;
+  std::map<std::vector<std::int64_t>, std::vector<Slot*>> alike;  // by the shape of their matrices
   for (Slot& slot : slots_) {
     if (!slot.parameter->value.grad().defined()) continue;
     if (slot.orthogonal) {
-      muon(slot, rate, scale);
+      alike[matrices_of(*slot.parameter, slot.first).all.sizes().slice(1).vec()].push_back(&slot);
     } else {
       adam(slot, rate, scale);
     }
   }
+  for (auto& [shape, slots] : alike) muon(slots, rate, scale);
 }
 
 void Optimizer::adam(Slot& slot, double rate, double scale) {
@@ -71,18 +90,29 @@ void Optimizer::adam(Slot& slot, double rate, double scale) {
                     options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
 }
 
-void Optimizer::muon(Slot& slot, double rate, double scale) {
-  Tensor& weight = slot.parameter->value;
-  slot.first.mul_(options_.muon_momentum).add_(weight.grad(), scale);
-  // Nesterov's look ahead, then an update whose size is AdamW's: 0.2 a weight on average.
-  Tensor ahead = weight.grad() * scale + slot.first * options_.muon_momentum;
-  // Gate and up are two matrices that lie together.
-  const bool two = slot.parameter->name.ends_with("experts.gate_up_proj");
-  if (two) ahead = ahead.unflatten(1, {2, -1});
-  const double size =
-      0.2 * std::sqrt(static_cast<double>(std::max(ahead.size(-1), ahead.size(-2))));
-  weight.mul_(1 - rate * options_.weight_decay);
-  weight.add_(orthogonalised(ahead).reshape_as(weight), -rate * size);
+/// Matrices of one shape go through the iteration together: small products cost more to begin than
+/// to make.
+void Optimizer::muon(const std::vector<Slot*>& slots, double rate, double scale) {
+  std::vector<Tensor> ahead;
+  for (Slot* slot : slots) {
+    // Nesterov's look ahead: the moment as it is now, and the gradient once more.
+    const Tensor gradient = slot->parameter->value.grad() * scale;
+    slot->first.mul_(options_.muon_momentum).add_(gradient);
+    ahead.push_back(
+        matrices_of(*slot->parameter, gradient + slot->first * options_.muon_momentum).all);
+  }
+  const Tensor all = orthogonalised(at::cat(ahead));
+  // An update whose size is AdamW's: 0.2 a weight on average.
+  const double size = 0.2 * std::sqrt(static_cast<double>(all.size(2)));
+  std::int64_t at = 0;
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    Tensor& weight = slots[i]->parameter->value;
+    const Tensor own = all.narrow(0, at, ahead[i].size(0));
+    at += own.size(0);
+    const bool turned = matrices_of(*slots[i]->parameter, weight).turned;
+    weight.mul_(1 - rate * options_.weight_decay);
+    weight.add_((turned ? own.transpose(1, 2) : own).reshape(weight.sizes()), -rate * size);
+  }
 }
 
 void Optimizer::zero_gradients() {

@@ -50,7 +50,7 @@ class Optimizer {
     Tensor first, second;  // moments; Muon has the first alone
   };
   void adam(Slot& slot, double rate, double scale);
-  void muon(Slot& slot, double rate, double scale);
+  void muon(const std::vector<Slot*>& slots, double rate, double scale);  // of one shape
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;

@@ -42,7 +42,7 @@ void check(const RunOptions& options) {
 
 TrainingRun::TrainingRun(RunOptions options)
     : options_(std::move(options)),
-      folder_(options_.run),
+      folder_(options_.run, options_.tensorboard),
       tokenizer_(Tokenizer::from_json(options_.texts.tokenizer, options_.texts.tokenizer_config)) {
   check(options_);
   model_ = make_model(options_);

@@ -40,6 +40,7 @@ struct RunOptions {
   std::uint64_t seed = 1;
 
   std::int64_t save_every = 500, evaluate_every = 100;  // steps; 0: only at the end
+  bool tensorboard = false;                             // event files beside the log
   std::size_t keep = 2;                                 // checkpoints, and the best
   std::vector<std::string> prompts;                     // gone on with after each evaluation
   std::size_t sample_tokens = 48;
