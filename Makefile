@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 60
 PORT ?= 8080
 CHAT_MODEL ?= smollm2:135m
 
-.PHONY: help chat serve setup setup-build build test clients schemas asan tsan fuzz format format-check lint
+.PHONY: help chat serve train-demo setup setup-build build test clients schemas asan tsan fuzz format format-check lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,6 +26,11 @@ chat: program ## talk with a model (CHAT_MODEL, smollm2:135m); the first run bui
 
 serve: program ## serve a model's API at 127.0.0.1:PORT (8080); CHAT_MODEL, smollm2:135m
 	@exec $(FATHOM) serve --pull --port $(PORT) $(CHAT_MODEL)
+
+train-demo: setup ## the default experiment, under an hour on two cores (docs/nano.md); DEMO=--quick: minutes
+	@cmake --preset release >/dev/null
+	@cmake --build $(BUILD) --target fathom fathom-train
+	@scripts/train_demo $(DEMO)
 
 setup: ## install every dependency (Debian 12), tests' included
 	@scripts/setup

@@ -57,6 +57,9 @@ void add_store_option(CLI::App& command, std::string& folder) {
 Store open_store(const Context& context, const std::string& folder) {
   StoreOptions options;
   options.root = store_folder(folder, process_environment());
+  std::error_code no_proc;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", no_proc);
+  options.bundled = program.parent_path().parent_path() / "share/fathom/models";
   options.validator = [](const std::filesystem::path& path) { open_checkpoint(path); };
   options.progress = context.progress();
   options.notice = [&context](const std::string& text) { print_note(context, text); };

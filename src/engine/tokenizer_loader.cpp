@@ -114,7 +114,9 @@ void read_sentence_piece(const Checkpoint& checkpoint, TokenizerSpec& spec) {
           "{}: has a SentencePiece vocabulary but no scores", spec.origin);
 }
 
-TokenizerSpec spec_from_gguf(const Checkpoint& checkpoint) {
+}  // namespace
+
+TokenizerSpec gguf_tokenizer(const Checkpoint& checkpoint) {
   TokenizerSpec spec;
   spec.origin = checkpoint.path().string();
   const auto* tokens = array<MetaStrings>(checkpoint, "tokenizer.ggml.tokens", "strings");
@@ -155,6 +157,8 @@ TokenizerSpec spec_from_gguf(const Checkpoint& checkpoint) {
   return spec;
 }
 
+namespace {
+
 TokenizerSpec spec_from_folder(const Checkpoint& checkpoint) {
   const bool is_folder = std::filesystem::is_directory(checkpoint.path());
   const auto folder = is_folder ? checkpoint.path() : checkpoint.path().parent_path();
@@ -176,7 +180,7 @@ TokenizerSpec spec_from_folder(const Checkpoint& checkpoint) {
 Tokenizer load_tokenizer(const Checkpoint& checkpoint) {
   switch (checkpoint.source()) {
     case CheckpointSource::Gguf:
-      return Tokenizer(spec_from_gguf(checkpoint));
+      return Tokenizer(gguf_tokenizer(checkpoint));
     case CheckpointSource::HuggingFace:
       return Tokenizer(spec_from_folder(checkpoint));
     case CheckpointSource::Memory:

@@ -18,6 +18,8 @@ namespace fathom {
 /// Fathom does not implement (an unknown tokenizer.ggml.pre above all), Error(Corrupt |
 /// ResourceLimit).
 Tokenizer load_tokenizer(const Checkpoint& checkpoint);
+/// What it is made of, of a GGUF file. Throws as load_tokenizer() does.
+TokenizerSpec gguf_tokenizer(const Checkpoint& checkpoint);
 
 /// How many of the model's logits are tokens: an embedding may have more rows than its vocabulary
 /// has pieces, never fewer. Throws Error(Corrupt) when the two do not belong together.

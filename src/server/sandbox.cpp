@@ -34,8 +34,8 @@ constexpr std::uint64_t kWrite = kRead | LANDLOCK_ACCESS_FS_WRITE_FILE |
                                  LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
                                  LANDLOCK_ACCESS_FS_REFER | kTruncate;
 /// The rights that mean something for what is no folder; the kernel refuses the others there.
-constexpr std::uint64_t kOfFiles =
-    LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate;
+constexpr std::uint64_t kOfFiles = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+                                   LANDLOCK_ACCESS_FS_EXECUTE | kTruncate;
 
 int landlock_version() {
   const long version = ::syscall(SYS_landlock_create_ruleset, nullptr, 0u,
@@ -115,7 +115,9 @@ constexpr const char* kAllowed[] = {
 
 class Filter {
  public:
-  Filter() : context_(seccomp_init(SCMP_ACT_ERRNO(EPERM)), &seccomp_release) {
+  /// `otherwise`: what happens to calls without a rule.
+  explicit Filter(std::uint32_t otherwise = SCMP_ACT_ERRNO(EPERM))
+      : context_(seccomp_init(otherwise), &seccomp_release) {
     require(context_ != nullptr, ErrorCode::Unsupported, "libseccomp cannot start");
   }
   void allow(const char* name) { add(name, SCMP_ACT_ALLOW, {}); }
@@ -180,6 +182,9 @@ void restrict_files(const FileAccess& access) {
   }
   for (const auto& path : access.read) allow(ruleset.get(), path, kRead & known);
   for (const auto& path : access.write) allow(ruleset.get(), path, kWrite & known);
+  for (const auto& path : access.run) {
+    allow(ruleset.get(), path, (kRead | LANDLOCK_ACCESS_FS_EXECUTE) & known);
+  }
   // Without this a program that gains rights when it is run could be used to get round the rules.
   require(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, ErrorCode::Internal,
           "the kernel does not forbid new privileges: {}", std::strerror(errno));
@@ -202,6 +207,15 @@ void close_door() {
   filter.allow("prlimit64", equals(2, 0));  // to look at limits, not to change them
   for (const unsigned long request : {FIONBIO, FIONREAD, TCGETS, TIOCGWINSZ}) {
     filter.allow("ioctl", equals(1, request));
+  }
+  filter.load();
+}
+
+void forbid_network() {
+  Filter filter(SCMP_ACT_ALLOW);
+  for (const char* name : {"socket", "socketpair", "connect", "bind", "io_uring_setup", "ptrace",
+                           "process_vm_readv", "process_vm_writev", "pidfd_getfd"}) {
+    filter.refuse(name, EPERM);
   }
   filter.load();
 }

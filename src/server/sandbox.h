@@ -18,6 +18,7 @@ struct FileAccess {
   std::vector<std::filesystem::path> read;  // files, or folders with all that is in them
   /// Files that may be changed too, and folders in which files may be made and changed.
   std::vector<std::filesystem::path> write;
+  std::vector<std::filesystem::path> run = {};  // may be read, and run as programs
 };
 
 /// Whether this kernel has Landlock (5.13 and later, unless it was switched off).
@@ -32,6 +33,11 @@ void restrict_files(const FileAccess& access);
 /// Closes the door for every thread of the process, those that exist included. Throws
 /// Error(Unsupported) if the kernel cannot: nothing is restricted then.
 void close_door();
+
+/// For a program of somebody else's that computes: from here on this thread, and the program that
+/// it becomes, makes no socket, no ring of requests that could make one, and looks into no other
+/// process. Throws as close_door() does.
+void forbid_network();
 
 /// No core file, and no other process of this user may look into this one's memory: both hold what
 /// people have said.

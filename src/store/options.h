@@ -59,7 +59,8 @@ using Validator = std::function<void(const std::filesystem::path& path)>;
 
 struct StoreOptions {
   std::filesystem::path root;
-  Validator validator;  // empty: accept any file (tests)
+  std::filesystem::path bundled;  // models that came with the program; may not be there
+  Validator validator;            // empty: accept any file (tests)
   ProgressSink progress;
   std::function<void(const std::string&)> notice;  // one-line remarks: a retry, a choice made
   const std::atomic<bool>* cancelled = nullptr;    // set it (Ctrl-C) to stop with Error(Cancelled)

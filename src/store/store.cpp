@@ -255,6 +255,12 @@ fs::path Store::find(std::string_view name_or_path) const {
     const fs::path path(name_or_path);
     std::error_code ignored;
     if (fs::exists(path, ignored)) return path;
+    // One name, no path: "nano" is the folder that came with the program.
+    const bool plain = path == path.filename() && !name_or_path.starts_with(".");
+    if (plain && !options_.bundled.empty()) {
+      const fs::path own = options_.bundled / path;
+      if (fs::exists(own / "model.safetensors", ignored)) return own;
+    }
     // Throws for what cannot be a model at all, with the names it might have meant.
     const ModelSpec spec = parse_model_spec(name_or_path);
     require(!std::holds_alternative<PathSpec>(spec.source), ErrorCode::NotFound,

@@ -74,9 +74,10 @@ class Store {
   /// The model called `name`, or pulled from the spec `name`; nullopt when there is none.
   std::optional<StoredModel> lookup(std::string_view name) const;
 
-  /// The path to open: of a model in the store, else `name_or_path` itself when it exists. Compares
-  /// sizes and times only, so it is quick and offline. Throws Error(NotFound), saying how to get
-  /// it, and Error(Corrupt) when a file has changed since it was added.
+  /// The path to open: of a model in the store, else `name_or_path` itself when it exists, else of
+  /// a model that came with the program. Compares sizes and times only, so it is quick and offline.
+  /// Throws Error(NotFound), saying how to get it, and Error(Corrupt) when a file has changed since
+  /// it was added.
   std::filesystem::path find(std::string_view name_or_path) const;
 
   std::filesystem::path path_of(const StoredModel& model) const;

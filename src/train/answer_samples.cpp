@@ -64,10 +64,9 @@ Partial read_partial(const fs::path& path, const std::string& identity) {
 
 }  // namespace
 
-SampleReport sample_answers(Engine& engine, const Tokenizer& tokenizer,
-                            std::span<const RlTask> tasks, std::span<const Reward> rewards,
-                            const SampleOptions& options, const fs::path& output,
-                            const ProgressSink& progress,
+SampleReport sample_answers(Engine& engine, std::span<const RlTask> tasks,
+                            std::span<const Reward> rewards, const SampleOptions& options,
+                            const fs::path& output, const ProgressSink& progress,
                             const std::function<bool()>& interrupted) {
   require(options.group > 0 && options.tasks_at_once > 0, ErrorCode::InvalidArgument,
           "no answers are asked for");
@@ -84,7 +83,7 @@ SampleReport sample_answers(Engine& engine, const Tokenizer& tokenizer,
     const std::size_t first = report.tasks;
     const auto some = tasks.subspan(first, std::min(options.tasks_at_once, tasks.size() - first));
     std::vector<std::vector<TokenId>> prompts;
-    for (const RlTask& task : some) prompts.push_back(tokenizer.encode(task.prompt));
+    for (const RlTask& task : some) prompts.push_back(task.tokens);
     RolloutOptions rollout;
     rollout.group = options.group;
     rollout.max_tokens = options.max_tokens;

@@ -29,13 +29,12 @@ struct SampleReport {
 };
 
 /// Writes JSON lines {"prompt", "answer", "reward"} to `output`, answers as the model wrote them,
-/// thoughts included. Lines gather in `output`.partial, from which the same call goes on after an
-/// interruption; `interrupted` is asked between batches. Throws Error(Cancelled | Io |
-/// InvalidArgument), and what the engine throws.
+/// thoughts included. `tasks` are encoded. Lines gather in `output`.partial, from which the same
+/// call goes on after an interruption; `interrupted` is asked between batches. Throws
+/// Error(Cancelled | Io | InvalidArgument), and what the engine throws.
 SampleReport sample_answers(
-    Engine& engine, const Tokenizer& tokenizer, std::span<const RlTask> tasks,
-    std::span<const Reward> rewards, const SampleOptions& options,
-    const std::filesystem::path& output, const ProgressSink& progress,
+    Engine& engine, std::span<const RlTask> tasks, std::span<const Reward> rewards,
+    const SampleOptions& options, const std::filesystem::path& output, const ProgressSink& progress,
     const std::function<bool()>& interrupted = [] { return false; });
 
 }  // namespace fathom::train

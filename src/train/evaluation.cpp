@@ -69,7 +69,7 @@ Evaluation evaluate(Engine& engine, const Tokenizer& tokenizer, std::span<const 
   result.tasks = tasks.size();
   result.samples = options.samples;
   std::vector<std::vector<TokenId>> prompts;
-  for (const RlTask& task : tasks) prompts.push_back(tokenizer.encode(task.prompt));
+  for (const RlTask& task : tasks) prompts.push_back(task.tokens);
   const auto n = static_cast<double>(tasks.size());
   RolloutOptions rollout;
   rollout.group = 1;

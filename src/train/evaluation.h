@@ -47,8 +47,8 @@ struct Evaluation {
   std::vector<Budget> budgets;
 };
 
-/// What was cut off is wrong, and has no vote. Throws what the engine throws, and
-/// Error(Unsupported) for budgets without tokens that mark a thought.
+/// `tasks` are encoded. What was cut off is wrong, and has no vote. Throws what the engine throws,
+/// and Error(Unsupported) for budgets without tokens that mark a thought.
 Evaluation evaluate(Engine& engine, const Tokenizer& tokenizer, std::span<const RlTask> tasks,
                     const EvaluationOptions& options);
 

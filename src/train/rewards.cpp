@@ -12,6 +12,7 @@
 #include "engine/exact_answer.h"
 #include "grammar/text_pattern.h"
 #include "tokenizer/unicode.h"
+#include "train/program_reward.h"
 #include "train/random.h"
 
 namespace fathom::train {
@@ -133,7 +134,7 @@ Reward random_reward(std::uint64_t seed, double weight) {
           }};
 }
 
-Reward parse_reward(std::string_view text, std::uint64_t seed) {
+Reward parse_reward(std::string_view text, std::uint64_t seed, const ProgramOptions& programs) {
   double weight = 1;
   std::string_view rest = text;
   // A pattern may hold stars: only a number at the end is a weight.
@@ -156,11 +157,11 @@ Reward parse_reward(std::string_view text, std::uint64_t seed) {
   } else {
     if (name == "pattern") return pattern_reward(argument, weight);
     if (name == "language") return language_reward(argument, weight);
+    if (name == "program") return program_reward(argument, programs, weight);
   }
   fail(ErrorCode::InvalidArgument,
-       "'{}' is no reward; there are exact, format, random, pattern=REGEX, language=SCRIPT, each "
-       "with "
-       "*WEIGHT after it",
+       "'{}' is no reward; there are exact, format, random, pattern=REGEX, language=SCRIPT, "
+       "program=PATH, each with *WEIGHT after it",
        text);
 }
 

@@ -1,6 +1,7 @@
 // What an answer is worth, by rules: no model judges (arXiv 2501.12948, 2.2.2).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,8 +42,15 @@ Reward language_reward(const std::string& script, double weight = 1);
 /// 0 or 1 by chance: a control, which teaches nothing.
 Reward random_reward(std::uint64_t seed, double weight = 1);
 
-/// "exact", "format", "random", "pattern=REGEX", "language=SCRIPT", each with "*WEIGHT" after it if
-/// it is not 1. Throws Error(InvalidArgument).
-Reward parse_reward(std::string_view text, std::uint64_t seed);
+/// How a user's own program is run (program_reward.h).
+struct ProgramOptions {
+  /// What runs it, with its path added at the end: a wall around it. Empty: nothing does.
+  std::vector<std::string> launcher;
+  std::chrono::milliseconds patience{10'000};  // for each number
+};
+
+/// "exact", "format", "random", "pattern=REGEX", "language=SCRIPT", "program=PATH", each with
+/// "*WEIGHT" after it if it is not 1. Throws Error(InvalidArgument).
+Reward parse_reward(std::string_view text, std::uint64_t seed, const ProgramOptions& programs = {});
 
 }  // namespace fathom::train

@@ -30,13 +30,27 @@ std::vector<RlTask> read_rl_tasks(const std::filesystem::path& path, const TaskO
               path.string(), number, name, found == json.end() ? "none" : found->type_name());
       return found->is_string() ? found->get<std::string>() : found->dump();
     };
-    RlTask task{field(options.prompt_field, false), field(options.answer_field, true)};
+    RlTask task{field(options.prompt_field, false), field(options.answer_field, true), {}};
     require(!task.prompt.empty(), ErrorCode::Corrupt, "{}, line {}: '{}' is empty", path.string(),
             number, options.prompt_field);
     tasks.push_back(std::move(task));
   }
   require(!tasks.empty(), ErrorCode::InvalidArgument, "{} has no task", path.string());
   return tasks;
+}
+
+void encode_tasks(std::span<RlTask> tasks, const Tokenizer& tokenizer, const AskOptions& options) {
+  for (RlTask& task : tasks) {
+    const std::string text = task.prompt + options.instruction;
+    if (options.chat != nullptr) {
+      const auto turns = nlohmann::ordered_json::array({{{"role", "user"}, {"content", text}}});
+      task.tokens = options.chat->prompt(turns).tokens;
+    } else {
+      task.tokens = tokenizer.encode(text);
+    }
+    require(!task.tokens.empty(), ErrorCode::InvalidArgument, "the prompt {:.80} has no token",
+            task.prompt);
+  }
 }
 
 std::size_t dealt_task(std::uint64_t seed, std::uint64_t index, std::size_t tasks) {

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -138,6 +139,28 @@ TEST_F(Sandbox, BehindTheDoorOneComputesAndAnswersButNothingElse) {
   });
   if (result == kUnsupported) GTEST_SKIP() << "no filter of system calls is taken here";
   EXPECT_EQ(result, 0);
+}
+
+TEST_F(Sandbox, AProgramOfSomebodyElsesMayReadAndComputeAlone) {
+  const int line = in_a_process([&] {
+    restrict_files({{}, {}, {"/"}});
+    forbid_network();
+    EXPECT_HERE(error_of(::socket(AF_INET, SOCK_STREAM, 0)) == EPERM);
+    EXPECT_HERE(error_of(::socket(AF_UNIX, SOCK_STREAM, 0)) == EPERM);
+    EXPECT_HERE(error_of(::open((folder_ / "outside" / "file").c_str(), O_RDONLY)) == 0);
+    EXPECT_HERE(error_of(::open((folder_ / "write" / "file").c_str(), O_WRONLY)) == EACCES);
+    EXPECT_HERE(error_of(::open((folder_ / "write" / "new").c_str(), O_WRONLY | O_CREAT, 0600)) ==
+                EACCES);
+    EXPECT_HERE(error_of(::unlink((folder_ / "write" / "file").c_str())) == EACCES);
+    EXPECT_HERE(std::system("exit 5") == 5 << 8);  // programs run, behind the same walls
+    EXPECT_HERE(
+        std::system(("rm -f " + (folder_ / "write" / "file").string() + " 2>/dev/null").c_str()) !=
+        0);
+    return 0;
+  });
+  if (line == kUnsupported) GTEST_SKIP() << "no Landlock";
+  EXPECT_EQ(line, 0);
+  EXPECT_TRUE(fs::exists(folder_ / "write" / "file"));
 }
 
 }  // namespace

@@ -55,6 +55,22 @@ TEST(Plot, HigherIsHigher) {
   EXPECT_GT(y0, y1);  // SVG's y grows downwards
 }
 
+TEST(Plot, NamesOfManyLinesStandInRows) {
+  Plot plot{"t", "k", "y", {}, true, {}, {}, false};
+  for (int i = 0; i < 12; ++i) {
+    plot.series.push_back({"a rather long name " + std::to_string(i), {1, 2, 64}, {0, 0.5, 1}});
+  }
+  const std::string svg = to_svg(plot);
+  // None begins beyond the right edge.
+  for (std::size_t at = svg.find("font-size=\"11\">"); at != std::string::npos;
+       at = svg.find("font-size=\"11\">", at + 1)) {
+    const std::size_t x = svg.rfind("x=\"", at);
+    EXPECT_LT(std::stod(svg.substr(x + 3)), 560);
+  }
+  EXPECT_THAT(svg, HasSubstr(">32</text>"));  // every power of two is a tick
+  EXPECT_THAT(svg, HasSubstr("stroke-dasharray"));
+}
+
 TEST(Report, TellsRunsTasksAndAnswers) {
   testing::ScratchFolder folder;
   const RunFolder run(folder.path() / "run");

@@ -13,6 +13,8 @@ void add_grpo_command(CLI::App& app, Context& context);
 void add_evaluate_command(CLI::App& app, Context& context);
 void add_report_command(CLI::App& app, Context& context);
 void add_sample_command(CLI::App& app, Context& context);
+void add_unpack_command(CLI::App& app, Context& context);
+void add_sandboxed_command(CLI::App& app);
 void add_chain_command(CLI::App& app, Context& context);
 
 }  // namespace fathom

@@ -23,10 +23,9 @@ using Json = nlohmann::ordered_json;
 using train::Evaluation;
 
 struct EvaluateArguments {
-  std::string model, end;
-  std::vector<std::filesystem::path> tasks;
+  std::string model;
+  TaskArguments tasks;
   std::filesystem::path output;
-  train::TaskOptions fields;
   train::EvaluationOptions options;
   std::size_t most = 1000;
 };
@@ -65,20 +64,12 @@ void evaluate(const EvaluateArguments& arguments, Context& context) {
   const train::ModelTexts texts = train::read_model_texts(arguments.model);
   const Tokenizer tokenizer = Tokenizer::from_json(texts.tokenizer, texts.tokenizer_config);
   train::EvaluationOptions options = arguments.options;
-  options.end = ending_token(tokenizer, arguments.end, "an answer");
+  options.end = ending_token(tokenizer, arguments.tasks.end, "an answer");
   options.progress = context.progress();
-  std::vector<train::RlTask> tasks;
-  for (const auto& file : arguments.tasks) {
-    const auto some = train::read_rl_tasks(file, arguments.fields);
-    tasks.insert(tasks.end(), some.begin(), some.end());
-  }
+  std::vector<train::RlTask> tasks = read_tasks(arguments.tasks, arguments.model, tokenizer);
   if (tasks.size() > arguments.most) tasks.resize(arguments.most);
-  std::size_t longest = 0;
-  for (const train::RlTask& task : tasks) {
-    longest = std::max(longest, tokenizer.encode(task.prompt).size());
-  }
   const auto engine = train::rollout_engine(
-      open_checkpoint(arguments.model), tokenizer, longest, options.max_tokens,
+      open_checkpoint(arguments.model), tokenizer, longest_prompt(tasks), options.max_tokens,
       tasks.size() * std::max<std::size_t>(1, options.samples));
   const Evaluation result = train::evaluate(*engine, tokenizer, tasks, options);
   if (!arguments.output.empty()) {
@@ -105,9 +96,7 @@ void add_evaluate_command(CLI::App& app, Context& context) {
   command->add_option("MODEL", arguments->model, "The model's folder")
       ->type_name("FOLDER")
       ->required();
-  command->add_option("--tasks", arguments->tasks, "JSON lines with a prompt and its answer")
-      ->type_name("FILE")
-      ->required();
+  add_task_options(*command, arguments->tasks);
   command->add_option("-o,--output", arguments->output, "Write the result as JSON too")
       ->type_name("FILE");
   number("--most", arguments->most, "Tasks at most")->check(CLI::Range(1, 1 << 24));
@@ -122,9 +111,6 @@ void add_evaluate_command(CLI::App& app, Context& context) {
                    "Most tokens of a thought, which is closed there")
       ->type_name("N ...");
   number("--seed", arguments->options.seed, "The same seed, the same answers");
-  number("--end", arguments->end, "The token that ends an answer");
-  number("--prompt-field", arguments->fields.prompt_field, "Of a task");
-  number("--answer-field", arguments->fields.answer_field, "Of a task");
   add_json_option(*command, context);
   command->callback([arguments, &context] { evaluate(*arguments, context); });
 }

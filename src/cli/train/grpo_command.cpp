@@ -22,9 +22,10 @@ using train::GrpoReport;
 
 struct GrpoArguments {
   train::GrpoOptions options;
-  std::string model, variant = "grpo", end, precision = "f32";
-  std::vector<std::string> tasks, evaluation, rewards{"exact"};
-  train::TaskOptions fields;
+  std::string model, variant = "grpo", precision = "f32";
+  TaskArguments tasks;
+  std::vector<std::string> evaluation, rewards{"exact"};
+  double reward_seconds = 10;
   std::size_t evaluation_tasks = 200;
   int threads = 0;
 };
@@ -63,23 +64,26 @@ train::GrpoOptions options_of(const GrpoArguments& arguments) {
   require(arguments.precision == "bf16" || arguments.precision == "f32", ErrorCode::InvalidArgument,
           "--precision {}: there are bf16 and f32", arguments.precision);
   options.twin.compute = arguments.precision == "bf16" ? at::kBFloat16 : at::kFloat;
-  const auto read = [&](const std::vector<std::string>& files, std::vector<train::RlTask>& into) {
-    for (const std::string& file : files) {
-      const auto tasks = train::read_rl_tasks(file, arguments.fields);
+  options.chat = arguments.tasks.chat;
+  options.instruction = arguments.tasks.instruction;
+  const auto read = [&](const auto& files, std::vector<train::RlTask>& into) {
+    for (const auto& file : files) {
+      const auto tasks = train::read_rl_tasks(file, arguments.tasks.fields);
       into.insert(into.end(), tasks.begin(), tasks.end());
     }
   };
-  read(arguments.tasks, options.tasks);
+  read(arguments.tasks.files, options.tasks);
   read(arguments.evaluation, options.evaluation);
   if (options.evaluation.size() > arguments.evaluation_tasks) {
     options.evaluation.resize(arguments.evaluation_tasks);
   }
   for (const std::string& reward : arguments.rewards) {
-    options.rewards.push_back(train::parse_reward(reward, options.seed));
+    options.rewards.push_back(
+        train::parse_reward(reward, options.seed, reward_programs(arguments.reward_seconds)));
   }
   const Tokenizer tokenizer =
       Tokenizer::from_json(options.texts.tokenizer, options.texts.tokenizer_config);
-  options.end = ending_token(tokenizer, arguments.end, "an answer");
+  options.end = ending_token(tokenizer, arguments.tasks.end, "an answer");
   return options;
 }
 
@@ -137,12 +141,19 @@ void grpo(const GrpoArguments& arguments, Context& context) {
   train::Grpo run(options);
   if (run.resumed()) print_note(context, fmt::format("goes on from step {}", run.steps()));
   if (run.steps() == 0 && !options.evaluation.empty()) {
-    print_note(context, "before: " + evaluation_text(run.evaluate()));
+    print_note(context, "before: " + evaluation_text(run.evaluate_start()));
   }
   const InterruptGuard guard;
   double seconds = 0;
   while (!run.done()) {
-    const GrpoReport report = run.step();
+    const GrpoReport report = [&] {
+      try {
+        return run.step();
+      } catch (const Error&) {
+        run.save();  // a reward that failed costs nothing that came before
+        throw;
+      }
+    }();
     const double step = report.sampling_seconds + report.training_seconds;
     seconds = seconds == 0 ? step : 0.9 * seconds + 0.1 * step;
     if (context.json) {
@@ -178,9 +189,7 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
   command.add_option("MODEL", arguments.model, "The model's folder")
       ->type_name("FOLDER")
       ->required();
-  command.add_option("--tasks", arguments.tasks, "JSON lines with a prompt and its answer")
-      ->type_name("FILE")
-      ->required();
+  add_task_options(command, arguments.tasks);
   command.add_option("--run", o.run, "Checkpoints and log; what is there is gone on with")
       ->type_name("FOLDER")
       ->required();
@@ -191,9 +200,13 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
   number("--evaluation-samples", o.evaluation_samples, "Answers to each for pass@k and maj@k")
       ->check(CLI::Range(0, 1024));
   command
-      .add_option("--reward", arguments.rewards,
-                  "exact, format, random, pattern=REGEX, language=SCRIPT; *WEIGHT after it")
-      ->type_name("REWARD");
+      .add_option(
+          "--reward", arguments.rewards,
+          "exact, format, random, pattern=REGEX, language=SCRIPT, program=PATH; *WEIGHT after "
+          "it")
+      ->type_name("REWARD ...");
+  number("--reward-seconds", arguments.reward_seconds, "Patience with a reward's program")
+      ->check(CLI::Range(0.001, 86400.0));
   number("--variant", arguments.variant, "grpo, dr-grpo, dapo, gspo or cispo");
   number("--steps", o.steps, "Steps")->check(CLI::Range(1, 1 << 30));
   number("--questions", o.questions, "Questions a step")->check(CLI::Range(1, 1 << 16));
@@ -221,10 +234,10 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
   number("--save-every", o.save_every, "Steps between checkpoints; 0: only the last");
   number("--evaluate-every", o.evaluate_every, "Steps between evaluations; 0: only the last");
   number("--keep", o.keep, "Checkpoints to keep beside the best")->check(CLI::Range(1, 1000));
+  command.add_flag("--recompute", o.twin.recompute,
+                   "Make activations again on the way back: less memory, a third more time");
+  add_lora_options(command, o.lora);
   command.add_flag("--tensorboard", o.tensorboard, "Event files for TensorBoard beside the log");
-  command.add_option("--end", arguments.end, "The token that ends an answer")->type_name("TOKEN");
-  number("--prompt-field", arguments.fields.prompt_field, "Of a task");
-  number("--answer-field", arguments.fields.answer_field, "Of a task");
   number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
 }
 

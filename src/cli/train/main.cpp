@@ -17,7 +17,9 @@ void build(CLI::App& app, fathom::Context& context) {
   fathom::add_evaluate_command(app, context);
   fathom::add_report_command(app, context);
   fathom::add_sample_command(app, context);
+  fathom::add_unpack_command(app, context);
   fathom::add_chain_command(app, context);
+  fathom::add_sandboxed_command(app);
 }
 
 }  // namespace

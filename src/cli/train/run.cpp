@@ -204,9 +204,43 @@ train::RunOptions run_options(const RunArguments& arguments) {
   return options;
 }
 
-void run_training(const train::RunOptions& options, const RunArguments& arguments,
-                  Context& context) {
+namespace {
+
+/// The model to learn from, whose tokens must be the student's.
+train::Teacher load_teacher(const train::RunOptions& options, const RunArguments& arguments) {
+  const Tokenizer own = tokenizer_of(options);
+  const train::ModelTexts texts = train::read_model_texts(arguments.teacher);
+  const Tokenizer theirs = Tokenizer::from_json(texts.tokenizer, texts.tokenizer_config);
+  require(
+      own.vocab_size() == theirs.vocab_size(), ErrorCode::InvalidArgument,
+      "{} has {} tokens and the student {}: only its answers can be learned from ('fathom train "
+      "sample'), not its distributions",
+      arguments.teacher, theirs.vocab_size(), own.vocab_size());
+  for (std::size_t i = 0; i < own.vocab_size(); ++i) {
+    const TokenId id{static_cast<std::int32_t>(i)};
+    require(own.piece(id) == theirs.piece(id), ErrorCode::InvalidArgument,
+            "token {} is '{}' for {} and '{}' for the student: their distributions do not match", i,
+            theirs.piece(id), arguments.teacher, own.piece(id));
+  }
+  train::TwinOptions twin = options.twin;
+  twin.mtp_depth = 0;
+  twin.fp8 = false;
+  train::Teacher teacher;
+  teacher.model = std::make_shared<train::TorchModel>(
+      train::TorchModel::load(*open_checkpoint(arguments.teacher), twin).frozen_copy());
+  teacher.vocabulary = static_cast<std::int64_t>(own.vocab_size());
+  teacher.weight = arguments.teacher_weight;
+  teacher.temperature = arguments.teacher_temperature;
+  return teacher;
+}
+
+}  // namespace
+
+void run_training(train::RunOptions options, const RunArguments& arguments, Context& context) {
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
+  if (!arguments.teacher.empty()) options.trainer.teacher = load_teacher(options, arguments);
+  require(options.lora.rank == 0 || !options.weights.empty(), ErrorCode::InvalidArgument,
+          "adapters adapt a model that has weights, and {} has none", arguments.model);
   Yardstick yard;
   yard.peak = train::measure_product_peak(options.twin.compute, options.twin.device);
   yard.dollars_per_hour = arguments.dollars_per_hour;
@@ -235,6 +269,20 @@ void run_training(const train::RunOptions& options, const RunArguments& argument
   if (!context.json) {
     fmt::print("{}\n", run.folder().checkpoint(run.steps()).string());
   }
+}
+
+void add_lora_options(CLI::App& command, train::LoraOptions& lora) {
+  command.add_option("--lora-rank", lora.rank, "Train adapters of this rank alone; 0: all weights")
+      ->type_name("X")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command.add_option("--lora-alpha", lora.alpha, "Adapters count alpha / rank")
+      ->type_name("X")
+      ->capture_default_str();
+  command
+      .add_option("--lora-target", lora.targets,
+                  "Matrices to adapt, as q_proj; without it all but the experts'")
+      ->type_name("NAME ...");
 }
 
 void add_run_options(CLI::App& command, RunArguments& arguments) {
@@ -277,6 +325,16 @@ void add_run_options(CLI::App& command, RunArguments& arguments) {
   number("--evaluate-every", o.evaluate_every, "Steps between evaluations and samples");
   number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
   number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
+  command.add_flag("--recompute", o.twin.recompute,
+                   "Make activations again on the way back: less memory, a third more time");
+  add_lora_options(command, o.lora);
+  command.add_option("--teacher", arguments.teacher, "A model whose distributions are learned")
+      ->type_name("FOLDER");
+  number("--teacher-weight", arguments.teacher_weight,
+         "Of its divergence; the texts' own loss has the rest")
+      ->check(CLI::Range(0.0, 1.0));
+  number("--teacher-temperature", arguments.teacher_temperature, "Of both distributions")
+      ->check(CLI::Range(0.1, 100.0));
   command.add_flag("--tensorboard", o.tensorboard, "Event files for TensorBoard beside the log");
   command.add_flag("--dry-run", arguments.dry_run,
                    "Make three steps, tell what the run would take, and leave nothing");

@@ -1,9 +1,14 @@
 // What runs of training by next tokens share: options, the line of progress, and how they end.
 #pragma once
 
+#include <filesystem>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "cli/context.h"
+#include "train/rewards.h"
+#include "train/tasks.h"
 #include "train/torch/training_run.h"
 
 namespace fathom {
@@ -14,7 +19,30 @@ struct RunArguments {
   bool from_scratch = false, dry_run = false;
   double dollars_per_hour = 0;
   int threads = 0;
+  std::string teacher;
+  double teacher_weight = 1, teacher_temperature = 1;
 };
+
+/// What commands that ask a model tasks share.
+struct TaskArguments {
+  std::vector<std::filesystem::path> files;
+  train::TaskOptions fields;
+  std::string instruction, end;
+  bool chat = false;
+};
+void add_task_options(CLI::App& command, TaskArguments& arguments);
+/// Of all files, encoded for the model of that folder. Throws Error(InvalidArgument) if it has no
+/// chat template where one is wanted, and what reading throws.
+std::vector<train::RlTask> read_tasks(const TaskArguments& arguments,
+                                      const std::filesystem::path& model,
+                                      const Tokenizer& tokenizer);
+std::size_t longest_prompt(std::span<const train::RlTask> tasks);
+
+/// What "program=PATH" rewards run behind: this program's `sandboxed`.
+train::ProgramOptions reward_programs(double seconds);
+
+/// --lora-rank and what belongs to it.
+void add_lora_options(CLI::App& command, train::LoraOptions& lora);
 
 /// All options but those of the data.
 void add_run_options(CLI::App& command, RunArguments& arguments);
@@ -31,7 +59,6 @@ TokenId ending_token(const Tokenizer& tokenizer, const std::string& text, const 
 
 /// Runs to the end, telling of it, or only tells what it would take. Throws Error(Cancelled), after
 /// saving, when it is interrupted.
-void run_training(const train::RunOptions& options, const RunArguments& arguments,
-                  Context& context);
+void run_training(train::RunOptions options, const RunArguments& arguments, Context& context);
 
 }  // namespace fathom

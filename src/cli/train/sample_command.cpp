@@ -19,12 +19,12 @@ namespace fathom {
 namespace {
 
 struct SampleArguments {
-  std::string model, end;
-  std::vector<std::filesystem::path> tasks;
+  std::string model;
+  TaskArguments tasks;
   std::filesystem::path output;
   std::vector<std::string> rewards{"exact"};
-  train::TaskOptions fields;
   train::SampleOptions options;
+  double reward_seconds = 10;
   std::size_t most = std::size_t{1} << 40;
 };
 
@@ -32,28 +32,21 @@ void sample(const SampleArguments& arguments, Context& context) {
   const train::ModelTexts texts = train::read_model_texts(arguments.model);
   const Tokenizer tokenizer = Tokenizer::from_json(texts.tokenizer, texts.tokenizer_config);
   train::SampleOptions options = arguments.options;
-  options.end = ending_token(tokenizer, arguments.end, "an answer");
-  std::vector<train::RlTask> tasks;
-  for (const auto& file : arguments.tasks) {
-    const auto some = train::read_rl_tasks(file, arguments.fields);
-    tasks.insert(tasks.end(), some.begin(), some.end());
-  }
+  options.end = ending_token(tokenizer, arguments.tasks.end, "an answer");
+  std::vector<train::RlTask> tasks = read_tasks(arguments.tasks, arguments.model, tokenizer);
   if (tasks.size() > arguments.most) tasks.resize(arguments.most);
   std::vector<train::Reward> rewards;
   for (const std::string& reward : arguments.rewards) {
-    rewards.push_back(train::parse_reward(reward, options.seed));
-  }
-  std::size_t longest = 0;
-  for (const train::RlTask& task : tasks) {
-    longest = std::max(longest, tokenizer.encode(task.prompt).size());
+    rewards.push_back(
+        train::parse_reward(reward, options.seed, reward_programs(arguments.reward_seconds)));
   }
   const auto engine =
-      train::rollout_engine(open_checkpoint(arguments.model), tokenizer, longest,
+      train::rollout_engine(open_checkpoint(arguments.model), tokenizer, longest_prompt(tasks),
                             options.max_tokens, options.tasks_at_once * options.group);
   const InterruptGuard guard;
   const train::SampleReport report =
-      train::sample_answers(*engine, tokenizer, tasks, rewards, options, arguments.output,
-                            context.progress(), [] { return InterruptGuard::take(); });
+      train::sample_answers(*engine, tasks, rewards, options, arguments.output, context.progress(),
+                            [] { return InterruptGuard::take(); });
   if (context.json) {
     print_json({{"tasks", report.tasks},
                 {"answered", report.answered},
@@ -77,9 +70,7 @@ void add_sample_command(CLI::App& app, Context& context) {
   command->add_option("MODEL", arguments->model, "The teacher's folder")
       ->type_name("FOLDER")
       ->required();
-  command->add_option("--tasks", arguments->tasks, "JSON lines with a prompt and its answer")
-      ->type_name("FILE")
-      ->required();
+  add_task_options(*command, arguments->tasks);
   command->add_option("-o,--output", arguments->output, "JSON lines for 'fathom train sft'")
       ->type_name("FILE")
       ->required();
@@ -87,6 +78,8 @@ void add_sample_command(CLI::App& app, Context& context) {
       ->add_option("--reward", arguments->rewards,
                    "What an answer is kept for, as in 'fathom train grpo'")
       ->type_name("REWARD");
+  number("--reward-seconds", arguments->reward_seconds, "Patience with a reward's program")
+      ->check(CLI::Range(0.001, 86400.0));
   number("--least", arguments->options.least_reward, "Sum of rewards of a kept answer, at least");
   number("--most", arguments->most, "Tasks at most");
   number("--group", arguments->options.group, "Answers to each")->check(CLI::Range(1, 1 << 12));
@@ -97,9 +90,6 @@ void add_sample_command(CLI::App& app, Context& context) {
   number("--temperature", arguments->options.temperature, "Of sampling")
       ->check(CLI::Range(0.01, 10.0));
   number("--seed", arguments->options.seed, "The same seed, the same answers");
-  number("--end", arguments->end, "The token that ends an answer");
-  number("--prompt-field", arguments->fields.prompt_field, "Of a task");
-  number("--answer-field", arguments->fields.answer_field, "Of a task");
   add_json_option(*command, context);
   command->callback([arguments, &context] { sample(*arguments, context); });
 }

@@ -6,12 +6,14 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace fathom::train {
 namespace {
 
 constexpr double kWidth = 640, kHeight = 360;
-constexpr double kLeft = 64, kRight = 16, kTop = 40, kBottom = 48;
+constexpr double kLeft = 64, kRight = 16, kBottom = 48;
+constexpr double kTitle = 34, kLegendRow = 17;
 constexpr std::size_t kMostPoints = 400;  // of a line: more are averaged
 // Told apart by most who see few colours (Okabe and Ito 2008).
 constexpr std::array kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
@@ -78,6 +80,29 @@ std::string number(double value) {
   return fmt::format("{:.4g}", value);
 }
 
+/// Where each line's name stands, in as many rows as they need.
+struct Legend {
+  std::vector<std::pair<double, double>> places;  // x, y
+  double bottom = kTitle;
+};
+
+Legend legend_of(const std::vector<Series>& lines) {
+  Legend legend;
+  if (lines.size() < 2) return legend;
+  double x = kLeft;
+  legend.bottom += kLegendRow;
+  for (const Series& line : lines) {
+    const double width = 30 + 6.4 * static_cast<double>(line.name.size());
+    if (x > kLeft && x + width > kWidth) {
+      x = kLeft;
+      legend.bottom += kLegendRow;
+    }
+    legend.places.emplace_back(x, legend.bottom - 9);
+    x += width;
+  }
+  return legend;
+}
+
 }  // namespace
 
 std::string escape_markup(const std::string& text) {
@@ -136,31 +161,39 @@ std::string to_svg(const Plot& plot) {
   across.widen();
   along.widen();
   if (!plot.low && along.low > 0 && along.low < 0.4 * along.high) along.low = 0;
+  const Legend legend = legend_of(lines);
+  const double top = legend.bottom + 6, height = kHeight + legend.bottom - kTitle;
   const auto px = [&](double x) {
     return kLeft + (x - across.low) / (across.high - across.low) * (kWidth - kLeft - kRight);
   };
   const auto py = [&](double y) {
     const double share = (y - along.low) / (along.high - along.low);
-    return kHeight - kBottom - std::clamp(share, -0.02, 1.02) * (kHeight - kTop - kBottom);
+    return height - kBottom - std::clamp(share, -0.02, 1.02) * (height - top - kBottom);
   };
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
       "height=\"{1}\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n"
       "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n"
       "<text x=\"{2}\" y=\"22\" font-size=\"15\" font-weight=\"600\">{3}</text>\n",
-      kWidth, kHeight, kLeft, escape_markup(plot.title));
+      kWidth, height, kLeft, escape_markup(plot.title));
   for (const double tick : round_ticks(along.low, along.high)) {
     svg += fmt::format(
         "<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e4e4e4\"/>"
         "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\" fill=\"#444\">{}</text>\n",
         kLeft, kWidth - kRight, py(tick), py(tick), kLeft - 8, py(tick) + 4, number(tick));
   }
-  for (const double tick : round_ticks(across.low, across.high)) {
-    if (plot.log_x && tick != std::round(tick)) continue;
+  std::vector<double> ticks = round_ticks(across.low, across.high);
+  if (plot.log_x) {
+    ticks.clear();
+    for (double power = std::ceil(across.low); power <= across.high; ++power) {
+      ticks.push_back(power);
+    }
+  }
+  for (const double tick : ticks) {
     svg += fmt::format(
         "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"#888\"/>"
         "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\" fill=\"#444\">{4}</text>\n",
-        px(tick), kHeight - kBottom, kHeight - kBottom + 5, kHeight - kBottom + 18,
+        px(tick), height - kBottom, height - kBottom + 5, height - kBottom + 18,
         number(plot.log_x ? std::exp2(tick) : tick));
   }
   svg += fmt::format(
@@ -168,39 +201,38 @@ std::string to_svg(const Plot& plot) {
       "<text x=\"{3}\" y=\"{4}\" text-anchor=\"middle\" fill=\"#444\">{5}</text>\n"
       "<text transform=\"translate(14 {6}) rotate(-90)\" text-anchor=\"middle\" "
       "fill=\"#444\">{7}</text>\n",
-      kLeft, kWidth - kRight, kHeight - kBottom, (kLeft + kWidth - kRight) / 2, kHeight - 10,
-      escape_markup(plot.x_label), (kTop + kHeight - kBottom) / 2, escape_markup(plot.y_label));
+      kLeft, kWidth - kRight, height - kBottom, (kLeft + kWidth - kRight) / 2, height - 10,
+      escape_markup(plot.x_label), (top + height - kBottom) / 2, escape_markup(plot.y_label));
   const auto path = [&](const std::vector<double>& x, const std::vector<double>& y,
-                        const char* colour, double width, double opacity) {
+                        const std::string& style) {
     std::string points;
     for (std::size_t i = 0; i < x.size(); ++i) {
       points += fmt::format("{}{:.1f},{:.1f}", i > 0 ? " " : "", px(x[i]), py(y[i]));
     }
-    svg += fmt::format(
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" "
-        "stroke-opacity=\"{}\" stroke-linejoin=\"round\"/>\n",
-        points, colour, width, opacity);
+    svg += fmt::format("<polyline points=\"{}\" fill=\"none\" {} stroke-linejoin=\"round\"/>\n",
+                       points, style);
   };
-  double legend = kLeft + 4;
   for (std::size_t i = 0; i < lines.size(); ++i) {
     const Series& line = lines[i];
     const char* colour = kColours[i % kColours.size()];
+    // Where colours come round again, dashes tell lines apart.
+    const std::string stroke = fmt::format("stroke=\"{}\"{}", colour,
+                                           i < kColours.size() ? "" : " stroke-dasharray=\"6 4\"");
     const bool smooth = plot.smooth && line.x.size() > 40;
-    path(line.x, line.y, colour, smooth ? 1 : 2, smooth ? 0.3 : 1);
-    if (smooth) path(line.x, smoothed(line.y), colour, 2, 1);
+    path(line.x, line.y, stroke + (smooth ? " stroke-opacity=\"0.3\"" : " stroke-width=\"2\""));
+    if (smooth) path(line.x, smoothed(line.y), stroke + " stroke-width=\"2\"");
     if (line.x.size() <= 16) {
       for (std::size_t p = 0; p < line.x.size(); ++p) {
         svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>\n",
                            px(line.x[p]), py(line.y[p]), colour);
       }
     }
-    if (lines.size() > 1) {
-      svg += fmt::format(
-          "<rect x=\"{:.0f}\" y=\"29\" width=\"14\" height=\"4\" fill=\"{}\"/>"
-          "<text x=\"{:.0f}\" y=\"35\" font-size=\"11\">{}</text>\n",
-          legend, colour, legend + 18, escape_markup(line.name));
-      legend += 30 + 6.2 * static_cast<double>(line.name.size());
-    }
+    if (legend.places.empty()) continue;
+    const auto [x, y] = legend.places[i];
+    svg += fmt::format(
+        "<line x1=\"{:.0f}\" x2=\"{:.0f}\" y1=\"{}\" y2=\"{}\" {} stroke-width=\"3\"/>"
+        "<text x=\"{:.0f}\" y=\"{}\" font-size=\"11\">{}</text>\n",
+        x, x + 16, y, y, stroke, x + 20, y + 4, escape_markup(line.name));
   }
   return svg + "</svg>\n";
 }

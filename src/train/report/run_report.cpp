@@ -21,6 +21,7 @@ struct Measure {
 constexpr Measure kMeasures[] = {
     {"loss", "Loss", "nats a token"},
     {"evaluation", "Loss on held-out data", "nats a token"},
+    {"divergence", "Divergence from the teacher", "nats a token"},
     {"further", "Loss of multi-token prediction", "nats a token"},
     {"evaluation.greedy", "Greedy answers that are right", "share of held-out tasks"},
     {"evaluation.pass_at_1", "Sampled answers that are right", "share, temperature 1"},
@@ -259,7 +260,8 @@ std::string html_report(const std::string& title, const std::vector<NamedLog>& r
   // Runs that measure the same share their plots: those of rewards, and those of losses.
   std::vector<NamedLog> rewarded, plain;
   for (const NamedLog& run : runs) {
-    const bool has_reward = !run.lines.empty() && run.lines.front().contains("reward");
+    const bool has_reward =
+        std::ranges::any_of(run.lines, [](const json& line) { return line.contains("reward"); });
     (has_reward ? rewarded : plain).push_back(run);
   }
   const std::pair<const char*, const std::vector<NamedLog>*> groups[] = {

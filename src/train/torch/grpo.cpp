@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -57,8 +58,16 @@ Grpo::Grpo(GrpoOptions options)
   require(options_.minibatches > 0 && options_.questions * options_.group >= options_.minibatches,
           ErrorCode::InvalidArgument, "{} answers cannot be shared out to {} updates",
           options_.questions * options_.group, options_.minibatches);
+  const std::unique_ptr<ChatFormat> chat =
+      options_.chat ? ChatFormat::load(*open_checkpoint(options_.weights), tokenizer_) : nullptr;
+  require(chat || !options_.chat, ErrorCode::InvalidArgument, "{} has no chat template",
+          options_.weights.string());
+  for (auto* tasks : {&options_.tasks, &options_.evaluation}) {
+    encode_tasks(*tasks, tokenizer_, {chat.get(), options_.instruction});
+  }
   model_ = std::make_unique<TorchModel>(
       TorchModel::load(*open_checkpoint(options_.weights), options_.twin));
+  if (options_.lora.rank > 0) model_->add_adapters(options_.lora, options_.seed);
   optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer);
   if (options_.policy.kl > 0) {
     reference_ = std::make_unique<TorchModel>(model_->frozen_copy());
@@ -73,10 +82,9 @@ Grpo::~Grpo() = default;
 std::unique_ptr<Engine> Grpo::make_engine(std::size_t requests) const {
   std::size_t longest = 0;
   for (const auto* tasks : {&options_.tasks, &options_.evaluation}) {
-    for (const RlTask& task : *tasks) longest = std::max(longest, task.prompt.size());
+    for (const RlTask& task : *tasks) longest = std::max(longest, task.tokens.size());
   }
-  // A token has a byte at least.
-  return rollout_engine(live_checkpoint(*model_, options_.texts.config), tokenizer_, longest + 1,
+  return rollout_engine(live_checkpoint(*model_, options_.texts.config), tokenizer_, longest,
                         options_.max_tokens, requests);
 }
 
@@ -108,7 +116,7 @@ std::vector<Grpo::Sample> Grpo::gather(GrpoReport& report) {
     std::vector<const RlTask*> tasks;
     for (std::size_t i = 0; i < missing; ++i) {
       tasks.push_back(&options_.tasks[dealt_task(options_.seed, dealt_++, options_.tasks.size())]);
-      prompts.push_back(tokenizer_.encode(tasks.back()->prompt));
+      prompts.push_back(tasks.back()->tokens);
     }
     RolloutOptions rollout;
     rollout.group = options_.group;
@@ -307,7 +315,14 @@ GrpoReport Grpo::step() {
   GrpoReport report;
   report.parts.resize(options_.rewards.size());
   const auto start = Clock::now();
-  std::vector<Sample> samples = gather(report);
+  const auto dealt = std::pair(dealt_, attempts_);
+  std::vector<Sample> samples;
+  try {
+    samples = gather(report);
+  } catch (...) {
+    std::tie(dealt_, attempts_) = dealt;  // what is saved now goes on as if this had not begun
+    throw;
+  }
   report.sampling_seconds = seconds_since(start);
   const auto learning = Clock::now();
   if (samples.empty()) {

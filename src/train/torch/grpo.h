@@ -23,6 +23,8 @@ struct GrpoOptions {
   ModelTexts texts;
   std::filesystem::path weights;  // the model folder to start from
   std::vector<RlTask> tasks, evaluation;
+  bool chat = false;        // tasks are put as a user's turn, by the model's chat template
+  std::string instruction;  // after each task's prompt
   std::vector<Reward> rewards;
   std::filesystem::path run;
 
@@ -43,6 +45,7 @@ struct GrpoOptions {
   std::int64_t warmup = 0;
   OptimizerOptions optimizer;
   TwinOptions twin;
+  LoraOptions lora;
   TokenId end{};  // ends an answer
   std::uint64_t seed = 1;
 
@@ -80,8 +83,11 @@ class Grpo {
   ~Grpo();
 
   bool done() const { return step_ >= options_.steps; }
+  /// Throws what rewards throw; the run is then as it was before the step.
   GrpoReport step();
   Evaluation evaluate();
+  /// The same before the first step, as step 0 of the log.
+  Evaluation evaluate_start();
   void save();
 
   std::int64_t steps() const { return step_; }

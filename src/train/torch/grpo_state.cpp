@@ -14,6 +14,12 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kAtOnce = 128;  // answers
 
+Json log_of(const Evaluation& e) {
+  return {{"greedy", e.greedy},     {"pass_at_1", e.sampled}, {"pass_at_k", e.any},
+          {"maj_at_k", e.majority}, {"length", e.length},     {"thinks", e.thinks},
+          {"tasks", e.tasks},       {"k", e.samples}};
+}
+
 }  // namespace
 
 Evaluation Grpo::evaluate() {
@@ -24,6 +30,12 @@ Evaluation Grpo::evaluate() {
   options.seed = options_.seed;
   const auto engine = make_engine(kAtOnce);
   return train::evaluate(*engine, tokenizer_, options_.evaluation, options);
+}
+
+Evaluation Grpo::evaluate_start() {
+  const Evaluation before = evaluate();
+  folder_.log({{"step", 0}, {"evaluation", log_of(before)}});
+  return before;
 }
 
 void Grpo::write_log(const GrpoReport& report) const {
@@ -49,12 +61,7 @@ void Grpo::write_log(const GrpoReport& report) const {
            {"skipped", report.skipped},
            {"sampling_seconds", report.sampling_seconds},
            {"training_seconds", report.training_seconds}};
-  if (report.evaluation) {
-    const Evaluation& e = *report.evaluation;
-    log["evaluation"] = {{"greedy", e.greedy},     {"pass_at_1", e.sampled}, {"pass_at_k", e.any},
-                         {"maj_at_k", e.majority}, {"length", e.length},     {"thinks", e.thinks},
-                         {"tasks", e.tasks},       {"k", e.samples}};
-  }
+  if (report.evaluation) log["evaluation"] = log_of(*report.evaluation);
   Json shown = Json::array();
   for (const auto& [reward, text] : report.samples) {
     shown.push_back({{"reward", reward}, {"text", text}});
@@ -69,14 +76,18 @@ Json Grpo::identity() const {
     tasks.add(std::string_view(task.prompt));
     tasks.add(std::string_view(task.answer));
   }
-  return {{"config", Json::parse(options_.texts.config)},
-          {"tasks", tasks.hex()},
-          {"questions", options_.questions},
-          {"group", options_.group},
-          {"max_tokens", options_.max_tokens},
-          {"temperature", options_.temperature},
-          {"kl", options_.policy.kl},
-          {"seed", options_.seed}};
+  Json identity{{"config", Json::parse(options_.texts.config)},
+                {"tasks", tasks.hex()},
+                {"chat", options_.chat},
+                {"instruction", options_.instruction},
+                {"questions", options_.questions},
+                {"group", options_.group},
+                {"max_tokens", options_.max_tokens},
+                {"temperature", options_.temperature},
+                {"kl", options_.policy.kl},
+                {"seed", options_.seed}};
+  if (options_.lora.rank > 0) identity["lora"] = lora_identity(options_.lora);
+  return identity;
 }
 
 void Grpo::save() {

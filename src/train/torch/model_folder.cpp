@@ -2,8 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include <cstring>
-#include <deque>
 #include <fstream>
 #include <vector>
 
@@ -11,6 +9,7 @@
 #include "base/error.h"
 #include "base/json_guard.h"
 #include "formats/safetensors_writer.h"
+#include "train/torch/tensor_list.h"
 
 namespace fathom::train {
 namespace fs = std::filesystem;
@@ -18,6 +17,7 @@ namespace {
 
 constexpr std::size_t kMostText = 64u << 20;
 constexpr int kFormat = 1;
+constexpr const char* kAdapter = "adapter";
 
 void write_text(const fs::path& path, const std::string& text) {
   AtomicFile file(path);
@@ -25,25 +25,18 @@ void write_text(const fs::path& path, const std::string& text) {
   file.commit();
 }
 
-/// Tensors with their names, kept alive until they are written.
-class TensorList {
- public:
-  void add(const std::string& name, const Tensor& tensor) {
-    const Tensor& kept = tensors_.emplace_back(tensor.detach().to(at::kCPU).contiguous());
-    std::vector<std::uint64_t> dims;
-    for (const std::int64_t dim : kept.sizes()) dims.push_back(static_cast<std::uint64_t>(dim));
-    TensorView view;
-    view.dtype = kept.scalar_type() == at::kBFloat16 ? DType::BF16 : DType::F32;
-    view.shape = Shape{std::span<const std::uint64_t>(dims)};
-    view.data = {static_cast<const std::byte*>(kept.const_data_ptr()), kept.nbytes()};
-    list_.push_back({name, view});
+/// A checkpoint's weights into a model of the same shape.
+void read_weights(const Checkpoint& checkpoint, TorchModel& model) {
+  const TorchModel stored = TorchModel::load(checkpoint, model.options());
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    TorchModel::Parameter& parameter = model.parameters()[i];
+    const TorchModel::Parameter& from = stored.parameters().at(i);
+    require(from.name == parameter.name && from.value.sizes() == parameter.value.sizes(),
+            ErrorCode::Corrupt, "{}: its model has '{}' where '{}' is wanted",
+            checkpoint.path().string(), from.name, parameter.name);
+    parameter.value.copy_(from.value);
   }
-  std::span<const NamedTensor> list() const { return list_; }
-
- private:
-  std::deque<Tensor> tensors_;
-  std::vector<NamedTensor> list_;
-};
+}
 
 }  // namespace
 
@@ -60,7 +53,7 @@ ModelTexts read_model_texts(const fs::path& folder) {
 void write_model_folder(const fs::path& folder, const TorchModel& model, const ModelTexts& texts,
                         at::ScalarType type) {
   TensorList weights;
-  model.each_tensor([](const TorchModel::Parameter& parameter) { return parameter.value; },
+  model.each_tensor([&](const TorchModel::Parameter& parameter) { return model.merged(parameter); },
                     [&](const std::string& name, const Tensor& tensor) {
                       // A router's bias decides by small differences: it stays F32, as in V3.
                       const bool wide = name.ends_with("e_score_correction_bias");
@@ -77,6 +70,7 @@ void write_model_folder(const fs::path& folder, const TorchModel& model, const M
 void write_checkpoint(const fs::path& folder, const TorchModel& model, const ModelTexts& texts,
                       Optimizer& optimizer, nlohmann::ordered_json state) {
   write_model_folder(folder, model, texts);
+  if (model.lora().rank > 0) write_adapters(folder / kAdapter, model);
   TensorList moments;
   optimizer.each_state([&](const std::string& name, Tensor& tensor) { moments.add(name, tensor); });
   write_safetensors(folder / "optimizer.safetensors", moments.list());
@@ -104,26 +98,14 @@ void read_checkpoint(const fs::path& folder, const nlohmann::ordered_json& state
                      Optimizer& optimizer) {
   const at::NoGradGuard no_gradient;
   optimizer.set_steps(state.at("optimizer_steps").get<std::int64_t>());
-  const auto weights = open_checkpoint(folder);
-  const TorchModel stored = TorchModel::load(*weights, model.options());
-  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    TorchModel::Parameter& parameter = model.parameters()[i];
-    const TorchModel::Parameter& from = stored.parameters().at(i);
-    require(from.name == parameter.name && from.value.sizes() == parameter.value.sizes(),
-            ErrorCode::Corrupt, "{}: its model has '{}' where '{}' is wanted", folder.string(),
-            from.name, parameter.name);
-    parameter.value.copy_(from.value);
+  if (model.lora().rank > 0) {
+    read_adapters(folder / kAdapter, model);  // all else is as it was at the start
+  } else {
+    read_weights(*open_checkpoint(folder), model);
   }
   const auto moments = open_checkpoint(folder / "optimizer.safetensors");
-  optimizer.each_state([&](const std::string& name, Tensor& tensor) {
-    const TensorView view = moments->tensor(name);
-    require(view.dtype == DType::F32 && view.data.size() == tensor.nbytes(), ErrorCode::Corrupt,
-            "{}: '{}' is {} of shape {}, which does not fit the model", moments->path().string(),
-            name, to_string(view.dtype), view.shape.to_string());
-    Tensor host = at::empty(tensor.sizes(), at::kFloat);
-    std::memcpy(host.data_ptr<float>(), view.data.data(), view.data.size());
-    tensor.copy_(host);
-  });
+  optimizer.each_state(
+      [&](const std::string& name, Tensor& tensor) { read_tensor(*moments, name, tensor); });
 }
 
 }  // namespace fathom::train

@@ -19,19 +19,21 @@ struct ModelTexts {
 /// Of a model folder. Throws Error(NotFound | Io).
 ModelTexts read_model_texts(const std::filesystem::path& folder);
 
-/// A folder that the engine, and Hugging Face transformers, open. Weights as F32 or BF16. Throws
+/// A folder that the engine, and Hugging Face transformers, open. Weights as F32 or BF16, adapters
+/// added to them. Throws
 /// Error(Io), naming a full disk as such.
 void write_model_folder(const std::filesystem::path& folder, const TorchModel& model,
                         const ModelTexts& texts, at::ScalarType type = at::kFloat);
 
-/// The same with the optimiser's state, and what the caller needs, in `state`.
+/// The same with the optimiser's state, and what the caller needs, in `state`; and with the
+/// adapters by themselves in adapter/, as PEFT has them.
 void write_checkpoint(const std::filesystem::path& folder, const TorchModel& model,
                       const ModelTexts& texts, Optimizer& optimizer, nlohmann::ordered_json state);
 
 /// What was given as `state`. Throws Error(NotFound | Corrupt | Unsupported).
 nlohmann::ordered_json read_checkpoint_state(const std::filesystem::path& folder);
-/// Weights into `model`, state into `optimizer`, bit for bit. Throws Error(NotFound | Corrupt),
-/// naming the file and the tensor.
+/// Weights into `model` (of one with adapters these alone), state into `optimizer`, bit for bit.
+/// Throws Error(NotFound | Corrupt), naming the file and the tensor.
 void read_checkpoint(const std::filesystem::path& folder, const nlohmann::ordered_json& state,
                      TorchModel& model, Optimizer& optimizer);
 

@@ -2,15 +2,19 @@
 #include "train/torch/torch_model.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
+#include <memory>
 #include <utility>
 
 #include "base/error.h"
 #include "train/torch/fp8.h"
+#include "train/torch/recompute.h"
 
 namespace fathom::train {
 namespace {
@@ -148,9 +152,78 @@ TorchModel TorchModel::random(const ModelConfig& config, const TwinOptions& opti
 TorchModel TorchModel::frozen_copy() const {
   TorchModel copy(config_, options_);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    copy.parameters_[i].value = parameters_[i].value.detach().clone();
+    if (!parameters_[i].adapter) {
+      copy.parameters_[i].value = merged(parameters_[i]).detach().clone();
+    }
   }
   return copy;
+}
+
+// --- adapters ------------------------------------------------------------------------------------
+
+namespace {
+
+/// "q_proj" of "model.layers.0.self_attn.q_proj.weight".
+std::string last_part(const std::string& name) {
+  const std::string stem = name.substr(0, name.rfind('.'));
+  return stem.substr(stem.rfind('.') + 1);
+}
+
+}  // namespace
+
+void TorchModel::add_adapters(const LoraOptions& lora, std::uint64_t seed) {
+  require(lora.rank > 0 && lora.alpha > 0, ErrorCode::InvalidArgument,
+          "adapters need a rank and an alpha above 0");
+  lora_ = lora;
+  auto generator = at::detail::createCPUGenerator(seed);
+  std::size_t found = 0;
+  for (std::size_t i = 0, weights = parameters_.size(); i < weights; ++i) {
+    parameters_[i].trained = false;
+    parameters_[i].value.set_requires_grad(false);
+    const std::string name = parameters_[i].name;
+    const bool matrix = parameters_[i].value.dim() == 2 &&
+                        (name.ends_with("proj.weight") || name.ends_with("proj_with_mqa.weight"));
+    const bool wanted = lora.targets.empty() ||
+                        std::ranges::find(lora.targets, last_part(name)) != lora.targets.end();
+    if (!matrix || !wanted) continue;
+    ++found;
+    const std::int64_t out = parameters_[i].value.size(0), in = parameters_[i].value.size(1);
+    const std::string stem = "base_model.model." + name.substr(0, name.rfind('.'));
+    const auto add_part = [&](const char* part, const Tensor& value) {
+      const int index = add(stem + part, {value.size(0), value.size(1)});
+      Parameter& parameter = parameters_.back();
+      parameter.adapter = true;
+      parameter.value = value.to(options_.device).set_requires_grad(true);
+      return index;
+    };
+    // As PEFT begins: Kaiming's uniform with a = sqrt(5), and zeros.
+    const double reach = 1 / std::sqrt(static_cast<double>(in));
+    const int a =
+        add_part(".lora_A.weight",
+                 at::empty({lora.rank, in}, at::kFloat).uniform_(-reach, reach, generator));
+    const int b = add_part(".lora_B.weight", at::zeros({out, lora.rank}, at::kFloat));
+    parameters_[i].lora_a = a;
+    parameters_[i].lora_b = b;
+  }
+  require(found > 0, ErrorCode::InvalidArgument, "the model has no matrix called {} to adapt",
+          fmt::join(lora.targets, " or "));
+}
+
+std::vector<std::string> TorchModel::adapted() const {
+  std::vector<std::string> names;
+  for (const Parameter& parameter : parameters_) {
+    if (parameter.lora_a < 0) continue;
+    const std::string part = last_part(parameter.name);
+    if (std::ranges::find(names, part) == names.end()) names.push_back(part);
+  }
+  return names;
+}
+
+Tensor TorchModel::merged(const Parameter& parameter) const {
+  if (parameter.lora_a < 0) return parameter.value;
+  const at::NoGradGuard no_gradient;
+  const double scale = lora_.alpha / static_cast<double>(lora_.rank);
+  return parameter.value + scale * at::mm(weight(parameter.lora_b), weight(parameter.lora_a));
 }
 
 Tensor& TorchModel::parameter(const std::string& name) {
@@ -181,16 +254,27 @@ Tensor TorchModel::embed(const Tensor& tokens) const {
 }
 
 Tensor TorchModel::apply(int matrix, const Tensor& x, int bias) const {
-  if (!options_.fp8) return project(x, weight(matrix), optional(bias));
-  const Tensor y = project_fp8(x, weight(matrix));
-  return bias < 0 ? y : y + weight(bias).to(y.scalar_type());
+  Tensor y;
+  if (options_.fp8) {
+    y = project_fp8(x, weight(matrix));
+    if (bias >= 0) y = y + weight(bias).to(y.scalar_type());
+  } else {
+    y = project(x, weight(matrix), optional(bias));
+  }
+  const Parameter& parameter = parameters_[static_cast<std::size_t>(matrix)];
+  if (parameter.lora_a < 0) return y;
+  const double scale = lora_.alpha / static_cast<double>(lora_.rank);
+  return y + project(project(x, weight(parameter.lora_a)), weight(parameter.lora_b)) * scale;
 }
 
 Hidden TorchModel::forward(const TokenRows& rows, const std::vector<Tensor>& replay) {
   const View view = view_of(rows);
   Hidden hidden;
   Tensor x = embed(rows.tokens);
-  for (const Block& block : blocks_) x = run(block, x, view, hidden, replay);
+  const bool again = options_.recompute && at::GradMode::is_enabled();
+  for (const Block& block : blocks_) {
+    x = again ? run_again(block, x, view, hidden, replay) : run(block, x, view, hidden, replay);
+  }
   hidden.states = rms_norm(x, weight(norm_), config_.rms_norm_eps);
   return hidden;
 }
@@ -231,6 +315,29 @@ Tensor TorchModel::run(const Block& block, const Tensor& x, const View& view, Hi
                    .view_as(inputs);
   if (block.gate_proj >= 0) out = out + feed_forward(block, inputs);
   return states + out;
+}
+
+Tensor TorchModel::run_again(const Block& block, const Tensor& x, const View& view, Hidden& hidden,
+                             const std::vector<Tensor>& replay) const {
+  // What has a gradient goes through the graph: the states, and of a router its balance loss.
+  const std::size_t routed = hidden.routers.size();
+  auto choice = std::make_shared<std::vector<RouterChoice>>();
+  const auto work = [this, &block, view, routed, choice, replay](const Tensor& input) {
+    Hidden part;
+    part.routers.resize(routed);  // replay is found by the number of routers so far
+    const Tensor out = run(block, input, view, part, replay);
+    choice->assign(part.routers.begin() + static_cast<std::ptrdiff_t>(routed), part.routers.end());
+    std::vector<Tensor> outputs{out};
+    if (!choice->empty()) outputs.push_back(choice->front().balance);
+    return outputs;
+  };
+  const std::vector<Tensor> outputs = recomputed(x, work);
+  if (!choice->empty()) {
+    RouterChoice kept = choice->front();
+    kept.balance = outputs[1];
+    hidden.routers.push_back(std::move(kept));
+  }
+  return outputs[0];
 }
 
 /// Queries of several heads share one key and value head (arXiv 2305.13245).

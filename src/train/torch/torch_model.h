@@ -14,6 +14,7 @@
 #include "config/model_config.h"
 #include "formats/checkpoint.h"
 #include "train/torch/experts.h"
+#include "train/torch/lora.h"
 #include "train/torch/ops.h"
 
 namespace fathom::train {
@@ -38,6 +39,7 @@ struct TwinOptions {
   /// Products with the layers' matrices (experts' too) have operands of FP8 (fp8.h); embedding,
   /// head, gates, norms and attention keep their own types, as in arXiv 2412.19437, 3.3.1.
   bool fp8 = false;
+  bool recompute = false;  // layers' activations are made again on the way back, not kept
 };
 
 class TorchModel {
@@ -48,7 +50,9 @@ class TorchModel {
   struct Parameter {
     std::string name;
     Tensor value;
-    bool trained = true;  // the router's bias has no gradient
+    bool trained = true;           // the router's bias has no gradient
+    bool adapter = false;          // one of an adapter's two matrices
+    int lora_a = -1, lora_b = -1;  // what is added to it: indices
   };
 
   /// Random weights: normal with this standard deviation, norms 1, biases 0.
@@ -57,8 +61,17 @@ class TorchModel {
   /// A checkpoint's weights, as F32. Throws Error(NotFound | Corrupt), naming the tensor.
   static TorchModel load(const Checkpoint& checkpoint, const TwinOptions& options);
 
-  /// Another model with the same weights and no gradients.
+  /// Another model with the same weights, adapters added to them, and no gradients.
   TorchModel frozen_copy() const;
+
+  /// From now on only these are trained. A is random, B zero, so that nothing changes yet. Throws
+  /// Error(InvalidArgument) if no matrix is called so.
+  void add_adapters(const LoraOptions& lora, std::uint64_t seed);
+  const LoraOptions& lora() const { return lora_; }
+  /// Last parts of the names of the matrices that have adapters, each once.
+  std::vector<std::string> adapted() const;
+  /// A weight with its adapter added.
+  Tensor merged(const Parameter& parameter) const;
 
   const ModelConfig& config() const { return config_; }
   const TwinOptions& options() const { return options_; }
@@ -75,7 +88,8 @@ class TorchModel {
   /// token at i + 1, the states that predict the token at i + 2. `next`: int64 [rows, length].
   Hidden predict_further(const Hidden& main, const TokenRows& rows, const Tensor& next);
 
-  /// One tensor a time in the checkpoint's own form: experts one by one, on the CPU. `of` gives
+  /// One tensor a time in the checkpoint's own form: experts one by one, on the CPU; no adapters.
+  /// `of` gives
   /// what to show of a parameter: its value, or its gradient.
   void each_tensor(const std::function<Tensor(const Parameter&)>& of,
                    const std::function<void(const std::string&, const Tensor&)>& take) const;
@@ -119,12 +133,15 @@ class TorchModel {
   Tensor apply(int matrix, const Tensor& x, int bias = -1) const;
   Tensor run(const Block& block, const Tensor& x, const View& view, Hidden& hidden,
              const std::vector<Tensor>& replay) const;
+  Tensor run_again(const Block& block, const Tensor& x, const View& view, Hidden& hidden,
+                   const std::vector<Tensor>& replay) const;
   Tensor attend_grouped(const Block& block, const Tensor& x, const View& view) const;
   Tensor attend_latent(const Block& block, const Tensor& x, const View& view) const;
   Tensor feed_forward(const Block& block, const Tensor& x) const;
 
   ModelConfig config_;
   TwinOptions options_;
+  LoraOptions lora_;
   std::vector<Parameter> parameters_;
   std::vector<Block> blocks_;
   std::vector<MtpBlock> mtp_;

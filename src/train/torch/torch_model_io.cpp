@@ -86,6 +86,7 @@ void TorchModel::each_tensor(
     const std::function<void(const std::string&, const Tensor&)>& take) const {
   const at::NoGradGuard no_gradient;
   for (const Parameter& parameter : parameters_) {
+    if (parameter.adapter) continue;
     const Tensor value = of(parameter).to(at::kCPU);
     const std::string& name = parameter.name;
     if (!name.ends_with(kStackedUp) && !name.ends_with(kStackedDown)) {

@@ -16,6 +16,15 @@ Tensor loss_sum(const Tensor& logits, const Tensor& targets) {
                                 MicroBatch::kIgnore);
 }
 
+/// The sum over tokens asked for of KL(teacher || student), both at this temperature.
+Tensor divergence_sum(const Tensor& student, const Tensor& teacher, const Tensor& targets,
+                      double temperature) {
+  const Tensor own = at::log_softmax(student / temperature, -1);
+  const Tensor wanted = at::log_softmax(teacher / temperature, -1);
+  const Tensor each = (wanted.exp() * (wanted - own)).sum(-1);
+  return each.masked_fill(targets == MicroBatch::kIgnore, 0).sum();
+}
+
 Tensor tensor_of(std::span<const Row> rows, std::vector<std::int64_t> Row::* of, std::size_t from,
                  std::size_t count) {
   const auto size = static_cast<std::int64_t>(count);
@@ -87,9 +96,25 @@ StepReport Trainer::step(std::span<const MicroBatch> batch, double rate) {
   std::vector<Tensor> loads;
   for (const MicroBatch& micro : batch) {
     Hidden hidden = model_.forward(micro.rows);
-    const Tensor main = loss_sum(model_.logits(hidden.states), micro.targets) / asked;
+    const Tensor logits = model_.logits(hidden.states);
+    const Tensor main = loss_sum(logits, micro.targets) / asked;
     Tensor total = main;
     report.loss += main.item<double>();
+    if (const auto& teacher = options_.teacher) {
+      Tensor theirs;
+      {
+        const at::NoGradGuard no_gradient;
+        theirs = teacher->model->logits(teacher->model->forward(micro.rows).states);
+      }
+      const Tensor divergence = divergence_sum(logits.narrow(-1, 0, teacher->vocabulary),
+                                               theirs.narrow(-1, 0, teacher->vocabulary),
+                                               micro.targets, teacher->temperature) /
+                                asked;
+      report.divergence += divergence.item<double>();
+      // T^2 keeps the gradient's size what it is at temperature 1 (section 2).
+      const double square = teacher->temperature * teacher->temperature;
+      total = (1 - teacher->weight) * main + teacher->weight * square * divergence;
+    }
     if (micro.further.defined() && further_asked > 0) {
       const Hidden more = model_.predict_further(hidden, micro.rows, micro.next);
       const Tensor further = loss_sum(model_.logits(more.states), micro.further) / further_asked;

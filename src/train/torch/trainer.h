@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -28,17 +30,27 @@ struct MicroBatch {
 /// rows must have two tokens ahead.
 MicroBatch micro_batch(std::span<const Row> rows, std::size_t row_tokens, bool separate, bool mtp);
 
+/// A model to learn from besides the texts (arXiv 1503.02531).
+struct Teacher {
+  std::shared_ptr<TorchModel> model;  // of the same vocabulary
+  std::int64_t vocabulary = 0;  // tokens there are; what pads either model's table is left out
+  double weight = 1;            // of its divergence; the texts' own loss has the rest
+  double temperature = 1;
+};
+
 struct TrainerOptions {
   double clip = 1.0;            // of the gradient's norm; 0: none
   double mtp_weight = 0.3;      // lambda of arXiv 2412.19437, eq. 25
   double balance_alpha = 1e-4;  // of the sequence-wise balance loss
   double bias_speed = 1e-3;     // gamma of the routers' biases; 0: they stay
+  std::optional<Teacher> teacher;
 };
 
 struct StepReport {
-  double loss = 0;     // nats a token, without the terms below
-  double further = 0;  // of multi-token prediction, without its weight
-  double balance = 0;  // mean over routed layers; 1: all experts get the same
+  double loss = 0;        // nats a token, without the terms below
+  double divergence = 0;  // from the teacher, nats a token at its temperature
+  double further = 0;     // of multi-token prediction, without its weight
+  double balance = 0;     // mean over routed layers; 1: all experts get the same
   double gradient_norm = 0;
   std::int64_t tokens = 0;  // seen
   std::int64_t asked = 0;   // with a target

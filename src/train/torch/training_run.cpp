@@ -50,6 +50,7 @@ TrainingRun::TrainingRun(RunOptions options)
   require(model_->config().vocab_size >= vocabulary, ErrorCode::InvalidArgument,
           "the tokenizer has {} tokens, but the model's vocab_size is {}", vocabulary,
           model_->config().vocab_size);
+  if (options_.lora.rank > 0) model_->add_adapters(options_.lora, options_.seed);
   optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer);
   trainer_ = std::make_unique<Trainer>(*model_, *optimizer_, options_.trainer);
   const std::span<const Row> rows = options_.evaluation;
@@ -67,6 +68,10 @@ Json TrainingRun::identity() const {
                 {"mtp_depth", options_.twin.mtp_depth},
                 {"optimizer", options_.optimizer.kind == OptimizerKind::Muon ? "muon" : "adamw"},
                 {"seed", options_.seed}};
+  if (options_.lora.rank > 0) identity["lora"] = lora_identity(options_.lora);
+  if (const auto& teacher = options_.trainer.teacher) {
+    identity["teacher"] = {{"weight", teacher->weight}, {"temperature", teacher->temperature}};
+  }
   identity.update(options_.rows->identity());
   return identity;
 }
@@ -158,6 +163,7 @@ RunLine TrainingRun::step() {
            {"rate", line.rate},
            {"seconds", line.seconds},
            {"flop_per_s", line.flop_per_s}};
+  if (options_.trainer.teacher) log["divergence"] = line.report.divergence;
   if (line.evaluation) log["evaluation"] = *line.evaluation;
   if (!line.samples.empty()) log["samples"] = line.samples;
   folder_.log(log);  // first: what goes on from the checkpoint does not write this line again

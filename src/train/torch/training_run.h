@@ -37,6 +37,7 @@ struct RunOptions {
   OptimizerOptions optimizer;
   TrainerOptions trainer;
   TwinOptions twin;
+  LoraOptions lora;
   std::uint64_t seed = 1;
 
   std::int64_t save_every = 500, evaluate_every = 100;  // steps; 0: only at the end

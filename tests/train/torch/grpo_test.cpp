@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "base/error.h"
 #include "formats/test_files.h"
 #include "tokenizer/tokenizer_json_writer.h"
 #include "train/torch/grpo.h"
@@ -164,6 +165,60 @@ TEST_F(GrpoRun, OptionsThatCannotWorkAreNamed) {
   GrpoOptions none = options("run");
   none.rewards.clear();
   EXPECT_THROW(Grpo{none}, Error);
+}
+
+TEST_F(GrpoRun, AFailingRewardCostsNothingThatCameBefore) {
+  const auto fails_at = [](std::uint64_t number) {
+    Reward reward = exact_reward(1);
+    reward.of = [number](const Attempt& attempt) -> double {
+      require(attempt.number != number, ErrorCode::InvalidArgument, "the reward failed");
+      return attempt.text.size() % 2 == 0 ? 1 : 0;
+    };
+    return reward;
+  };
+  GrpoOptions whole = options("whole");
+  whole.steps = 4;
+  whole.rewards = {fails_at(~0ULL)};
+  Grpo run(whole);
+  while (!run.done()) run.step();
+
+  GrpoOptions broken = whole;
+  broken.run = folder_.path() / "broken";
+  broken.rewards = {fails_at(150)};  // in the third step of 64 answers
+  {
+    Grpo first(broken);
+    first.step();
+    first.step();
+    EXPECT_THROW(first.step(), Error);
+    first.save();
+  }
+  broken.rewards = whole.rewards;
+  Grpo second(broken);
+  EXPECT_EQ(second.steps(), 2);
+  while (!second.done()) second.step();
+  EXPECT_EQ(log(broken), log(whole));
+}
+
+TEST_F(GrpoRun, AdaptersAloneLearnAndGoOnBitForBit) {
+  GrpoOptions whole = options("lora");
+  whole.steps = 6;
+  whole.lora.rank = 4;
+  whole.policy.kl = 0.01;
+  Grpo run(whole);
+  double gap = 0;
+  while (!run.done()) gap = std::max(gap, run.step().gap);
+  EXPECT_LT(gap, 1e-3);
+  GrpoOptions halves = whole;
+  halves.run = folder_.path() / "lora-halves";
+  {
+    Grpo first(halves);
+    for (int i = 0; i < 3; ++i) first.step();
+    first.save();
+  }
+  Grpo second(halves);
+  EXPECT_TRUE(second.resumed());
+  while (!second.done()) second.step();
+  EXPECT_EQ(log(halves), log(whole));
 }
 
 }  // namespace
