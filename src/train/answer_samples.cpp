@@ -32,6 +32,12 @@ std::string identity_of(std::span<const RlTask> tasks, const SampleOptions& opti
   return digest.hex();
 }
 
+/// An answer that is good enough.
+struct Kept {
+  std::size_t length = 0, number = 0;  // tokens; of its task's answers
+  Json line;
+};
+
 /// A batch's lines end with one that says how far it got: {"done": {...}}. What comes after the
 /// last such line was cut off.
 struct Partial {
@@ -93,7 +99,7 @@ SampleReport sample_answers(Engine& engine, std::span<const RlTask> tasks,
     const std::vector<Rollout> all = roll_out(engine, prompts, rollout);
     std::vector<std::string> lines;
     for (std::size_t q = 0; q < some.size(); ++q) {
-      std::vector<std::pair<std::size_t, Json>> good;  // by length
+      std::vector<Kept> good;
       for (std::size_t i = 0; i < options.group; ++i) {
         const Rollout& one = all[q * options.group + i];
         const Attempt attempt{some[q].prompt, one.text, some[q].answer, one.finished,
@@ -101,15 +107,15 @@ SampleReport sample_answers(Engine& engine, std::span<const RlTask> tasks,
         double value = 0;
         for (const Reward& reward : rewards) value += reward.weight * reward.of(attempt);
         if (value < options.least_reward || !one.finished) continue;
-        good.emplace_back(
-            one.tokens.size(),
-            Json{{"prompt", some[q].prompt}, {"answer", one.text}, {"reward", value}});
+        good.push_back({one.tokens.size(), i,
+                        Json{{"prompt", some[q].prompt}, {"answer", one.text}, {"reward", value}}});
       }
-      std::ranges::stable_sort(good, {}, [](const auto& each) { return each.first; });
+      std::ranges::sort(good, {},
+                        [](const Kept& each) { return std::pair(each.length, each.number); });
       if (options.most_kept > 0 && good.size() > options.most_kept) good.resize(options.most_kept);
       report.answered += !good.empty();
       report.kept += good.size();
-      for (const auto& [length, json] : good) lines.push_back(json.dump());
+      for (const Kept& each : good) lines.push_back(each.line.dump());
     }
     report.tasks += some.size();
     std::move(lines.begin(), lines.end(), std::back_inserter(partial.lines));
