@@ -8,6 +8,8 @@
 #include <limits>
 #include <utility>
 
+#include "tokenizer/jinja_text.h"
+
 namespace fathom::train {
 namespace {
 
@@ -105,29 +107,6 @@ Legend legend_of(const std::vector<Series>& lines) {
 
 }  // namespace
 
-std::string escape_markup(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
 std::vector<double> round_ticks(double low, double high) {
   const double rough = (high - low) / 5;
   const double power = std::pow(10.0, std::floor(std::log10(rough)));
@@ -175,7 +154,7 @@ std::string to_svg(const Plot& plot) {
       "height=\"{1}\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n"
       "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n"
       "<text x=\"{2}\" y=\"22\" font-size=\"15\" font-weight=\"600\">{3}</text>\n",
-      kWidth, height, kLeft, escape_markup(plot.title));
+      kWidth, height, kLeft, jinja::text::escape(plot.title));
   for (const double tick : round_ticks(along.low, along.high)) {
     svg += fmt::format(
         "<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e4e4e4\"/>"
@@ -202,7 +181,8 @@ std::string to_svg(const Plot& plot) {
       "<text transform=\"translate(14 {6}) rotate(-90)\" text-anchor=\"middle\" "
       "fill=\"#444\">{7}</text>\n",
       kLeft, kWidth - kRight, height - kBottom, (kLeft + kWidth - kRight) / 2, height - 10,
-      escape_markup(plot.x_label), (top + height - kBottom) / 2, escape_markup(plot.y_label));
+      jinja::text::escape(plot.x_label), (top + height - kBottom) / 2,
+      jinja::text::escape(plot.y_label));
   const auto path = [&](const std::vector<double>& x, const std::vector<double>& y,
                         const std::string& style) {
     std::string points;
@@ -232,7 +212,7 @@ std::string to_svg(const Plot& plot) {
     svg += fmt::format(
         "<line x1=\"{:.0f}\" x2=\"{:.0f}\" y1=\"{}\" y2=\"{}\" {} stroke-width=\"3\"/>"
         "<text x=\"{:.0f}\" y=\"{}\" font-size=\"11\">{}</text>\n",
-        x, x + 16, y, y, stroke, x + 20, y + 4, escape_markup(line.name));
+        x, x + 16, y, y, stroke, x + 20, y + 4, jinja::text::escape(line.name));
   }
   return svg + "</svg>\n";
 }

@@ -26,7 +26,4 @@ std::string to_svg(const Plot& plot);
 /// Numbers at or within both ends that people like to read, five or so.
 std::vector<double> round_ticks(double low, double high);
 
-/// Text for HTML and SVG.
-std::string escape_markup(const std::string& text);
-
 }  // namespace fathom::train

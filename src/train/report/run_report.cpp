@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json_guard.h"
+#include "tokenizer/jinja_text.h"
 
 namespace fathom::train {
 namespace {
@@ -110,7 +111,7 @@ std::string html_table(const std::vector<std::vector<std::string>>& rows) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     html += "<tr>";
     for (const std::string& cell : rows[i]) {
-      html += fmt::format("<{0}>{1}</{0}>", i == 0 ? "th" : "td", escape_markup(cell));
+      html += fmt::format("<{0}>{1}</{0}>", i == 0 ? "th" : "td", jinja::text::escape(cell));
     }
     html += "</tr>\n";
   }
@@ -125,7 +126,7 @@ std::string html_samples(const NamedLog& run) {
   }
   if (with.empty()) return "";
   constexpr std::size_t kMost = 24;
-  std::string html = fmt::format("<h3>{}</h3>\n", escape_markup(run.name));
+  std::string html = fmt::format("<h3>{}</h3>\n", jinja::text::escape(run.name));
   const std::size_t shown = std::min(kMost, with.size());
   for (std::size_t i = 0; i < shown; ++i) {
     const json& line = *with[shown == 1 ? 0 : i * (with.size() - 1) / (shown - 1)];
@@ -137,7 +138,7 @@ std::string html_samples(const NamedLog& run) {
                                                     : "";
       html += fmt::format("<pre>{}{}</pre>\n",
                           rewarded ? fmt::format("<b>{}</b>  ", sample.value("reward", 0.0)) : "",
-                          escape_markup(text));
+                          jinja::text::escape(text));
     }
     html += "</details>\n";
   }
@@ -245,7 +246,7 @@ std::string html_report(const std::string& title, const std::vector<NamedLog>& r
       "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n"
       "<style>{1}</style>\n<h1>{0}</h1>\n",
-      escape_markup(title), kStyle);
+      jinja::text::escape(title), kStyle);
   const auto add_plots = [&](const std::vector<NamedPlot>& plots) {
     if (plots.empty()) return;
     html += "<div class=\"plots\">\n";

@@ -111,7 +111,7 @@ void Grpo::save() {
 
 void Grpo::resume() {
   const std::vector<std::int64_t> steps = folder_.steps();
-  if (steps.empty()) return folder_.cut_log(0);
+  if (steps.empty()) return folder_.cut_log(-1);
   const auto place = folder_.checkpoint(steps.back());
   const Json state = read_checkpoint_state(place);
   try {
@@ -134,7 +134,8 @@ void Grpo::resume() {
   }
   saved_ = step_;
   resumed_ = true;
-  folder_.cut_log(step_);
+  // What goes on from the start evaluates, and logs step 0, anew.
+  folder_.cut_log(step_ == 0 ? -1 : step_);
 }
 
 }  // namespace fathom::train

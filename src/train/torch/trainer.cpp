@@ -143,11 +143,12 @@ StepReport Trainer::step(std::span<const MicroBatch> batch, double rate) {
   }
   optimizer_.step(rate, scale);
 
-  // Biases and loads are in the same order: that of the layers.
+  // Biases and loads are in the same order: that of the layers. Beside adapters they stay, as all
+  // of the model's own weights do: a checkpoint keeps the adapters alone.
   std::size_t layer = 0;
   for (TorchModel::Parameter& parameter : model_.parameters()) {
     if (!parameter.name.ends_with("e_score_correction_bias")) continue;
-    if (options_.bias_speed > 0 && layer < loads.size()) {
+    if (options_.bias_speed > 0 && model_.lora().rank == 0 && layer < loads.size()) {
       update_router_bias(parameter.value, loads[layer], options_.bias_speed);
     }
     ++layer;

@@ -199,6 +199,19 @@ TEST_F(GrpoRun, AFailingRewardCostsNothingThatCameBefore) {
   EXPECT_EQ(log(broken), log(whole));
 }
 
+TEST_F(GrpoRun, BegunAnewItLogsItsStartOnce) {
+  GrpoOptions o = options("begun");
+  o.steps = 1;
+  o.evaluation = {{"a=", "1"}};
+  o.evaluation_samples = 0;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    Grpo run(o);
+    run.evaluate_start();
+    if (attempt == 0) run.save();  // as after a reward that failed in the first step
+  }
+  EXPECT_EQ(log(o).size(), 1U);
+}
+
 TEST_F(GrpoRun, AdaptersAloneLearnAndGoOnBitForBit) {
   GrpoOptions whole = options("lora");
   whole.steps = 6;
