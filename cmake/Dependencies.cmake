@@ -29,7 +29,9 @@ option(FATHOM_TRAIN "Build the trainer, if libtorch is there" ON)
 if(FATHOM_TRAIN AND NOT FATHOM_SANITIZE)
   file(GLOB torch_folder ${CMAKE_SOURCE_DIR}/.cache/torch/lib/python3*/site-packages/torch)
   find_library(TORCH_LIBRARY torch PATHS ${torch_folder}/lib NO_DEFAULT_PATH)
-  if(TORCH_LIBRARY)
+  # Gloo is inside libtorch, but c10d's header wants a few of Gloo's own (libgloo-dev).
+  find_path(GLOO_HEADERS gloo/rendezvous/store.h)
+  if(TORCH_LIBRARY AND GLOO_HEADERS)
     add_library(fathom_torch INTERFACE)
     # After the system's own: the wheel brings headers of fmt and others, of other versions.
     target_compile_options(fathom_torch INTERFACE "SHELL:-idirafter ${torch_folder}/include"
@@ -39,6 +41,7 @@ if(FATHOM_TRAIN AND NOT FATHOM_SANITIZE)
     target_link_libraries(fathom_torch INTERFACE -Wl,--no-as-needed ${TORCH_LIBRARY}
       ${torch_folder}/lib/libtorch_cpu.so ${torch_folder}/lib/libc10.so ${torch_devices} -Wl,--as-needed)
   else()
-    message(STATUS "No libtorch under .cache/torch: the trainer is not built (scripts/setup train)")
+    message(STATUS "No libtorch under .cache/torch, or no libgloo-dev: the trainer is not built "
+                   "(scripts/setup)")
   endif()
 endif()

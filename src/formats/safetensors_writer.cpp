@@ -76,7 +76,6 @@ void write_safetensors_folder(const std::filesystem::path& folder,
                               const SafetensorsMetadata& metadata) {
   std::vector<std::vector<NamedTensor>> shards(1);
   std::uint64_t shard_bytes = 0;
-  std::uint64_t total = 0;
   for (const NamedTensor& tensor : tensors) {
     const std::uint64_t bytes = tensor.view.data.size();
     if (!shards.back().empty() && shard_bytes + bytes > max_shard_bytes) {
@@ -85,22 +84,36 @@ void write_safetensors_folder(const std::filesystem::path& folder,
     }
     shards.back().push_back(tensor);
     shard_bytes += bytes;
-    total += bytes;
   }
   if (shards.size() == 1) {
     return write_safetensors(folder / "model.safetensors", tensors, metadata);
   }
-  nlohmann::json index;
-  index["metadata"]["total_size"] = total;
+  std::vector<std::string> files;
   for (std::size_t i = 0; i < shards.size(); ++i) {
-    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    for (const NamedTensor& tensor : shards[i]) {
+    files.push_back(safetensors_part("model", i, shards.size()));
+    write_safetensors(folder / files.back(), shards[i], metadata);
+  }
+  write_safetensors_index(folder, files);
+}
+
+std::string safetensors_part(std::string_view stem, std::size_t part, std::size_t parts) {
+  return fmt::format("{}-{:05}-of-{:05}.safetensors", stem, part + 1, parts);
+}
+
+void write_safetensors_index(const std::filesystem::path& folder,
+                             std::span<const std::string> files) {
+  nlohmann::json index;
+  std::uint64_t total = 0;
+  for (const std::string& name : files) {
+    const SafetensorsFile file(folder / name);
+    for (const SafetensorsEntry& tensor : file.tensors()) {
       const bool fresh = index["weight_map"].emplace(tensor.name, name).second;
       require(fresh, ErrorCode::InvalidArgument, "{}: tensor {} would be written twice",
               folder.string(), printable(tensor.name));
+      total += tensor.bytes;
     }
-    write_safetensors(folder / name, shards[i], metadata);
   }
+  index["metadata"]["total_size"] = total;
   AtomicFile file(folder / "model.safetensors.index.json");
   file.write(index.dump(2) + "\n");
   file.commit();

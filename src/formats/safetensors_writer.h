@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "tensor/tensor_view.h"
 
@@ -31,5 +32,13 @@ void write_safetensors_folder(const std::filesystem::path& folder,
                               std::span<const NamedTensor> tensors,
                               std::uint64_t max_shard_bytes = 5'000'000'000,
                               const SafetensorsMetadata& metadata = {{"format", "pt"}});
+
+/// The name of a part of several, counted from 0: "model-00001-of-00004.safetensors".
+std::string safetensors_part(std::string_view stem, std::size_t part, std::size_t parts);
+
+/// Writes model.safetensors.index.json for files that were written one by one, perhaps by several
+/// processes. Throws Error(InvalidArgument) for a name twice there, and what reading them throws.
+void write_safetensors_index(const std::filesystem::path& folder,
+                             std::span<const std::string> files);
 
 }  // namespace fathom

@@ -52,8 +52,9 @@ void append(const fs::path& path, const std::string& text) {
 
 }  // namespace
 
-RunFolder::RunFolder(fs::path path, bool tensorboard)
-    : path_(std::move(path)), tensorboard_(tensorboard) {
+RunFolder::RunFolder(fs::path path, bool tensorboard, bool writes)
+    : path_(std::move(path)), tensorboard_(tensorboard), writes_(writes) {
+  if (!writes_) return;
   std::error_code error;
   fs::create_directories(path_, error);
   require(!error, ErrorCode::Io, "cannot make the folder {}: {}", path_.string(), error.message());
@@ -64,6 +65,7 @@ RunFolder::RunFolder(fs::path path, bool tensorboard)
 
 std::vector<std::int64_t> RunFolder::steps() const {
   std::vector<std::int64_t> found;
+  if (!fs::exists(path_)) return found;
   for (const auto& entry : fs::directory_iterator(path_)) {
     if (const auto step = step_of(entry.path())) found.push_back(*step);
   }
@@ -75,9 +77,13 @@ fs::path RunFolder::checkpoint(std::int64_t step) const {
   return path_ / fmt::format("{}{:08}", kPrefix, step);
 }
 
-fs::path RunFolder::begin(std::int64_t step) const {
+fs::path RunFolder::partial(std::int64_t step) const {
   fs::path partial = checkpoint(step);
-  partial += kPartial;
+  return partial += kPartial;
+}
+
+fs::path RunFolder::begin(std::int64_t step) const {
+  fs::path partial = this->partial(step);
   std::error_code error;
   fs::remove_all(partial, error);
   fs::create_directories(partial, error);
@@ -87,9 +93,7 @@ fs::path RunFolder::begin(std::int64_t step) const {
 }
 
 void RunFolder::commit(std::int64_t step) const {
-  const fs::path place = checkpoint(step);
-  fs::path partial = place;
-  partial += kPartial;
+  const fs::path place = checkpoint(step), partial = this->partial(step);
   sync(partial);
   std::error_code error;
   fs::remove_all(place, error);  // of an earlier run that went on from before it
@@ -107,11 +111,13 @@ void RunFolder::prune(std::size_t keep, std::optional<std::int64_t> best) const 
 }
 
 void RunFolder::log(const nlohmann::ordered_json& line) const {
+  if (!writes_) return;
   append(path_ / "log.jsonl", line.dump() + "\n");
   if (tensorboard_) append(events(), tensorboard_record(line, now()));
 }
 
 void RunFolder::cut_log(std::int64_t step) const {
+  if (!writes_) return;
   const fs::path path = path_ / "log.jsonl";
   std::string records = tensorboard_header(now());
   if (std::ifstream file(path, std::ios::binary); file) {

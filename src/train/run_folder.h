@@ -19,16 +19,18 @@ namespace fathom::train {
 
 class RunFolder {
  public:
-  /// Makes the folder if it is not there, and removes what an interrupted save left. Throws
-  /// Error(Io).
-  explicit RunFolder(std::filesystem::path path, bool tensorboard = false);
+  /// Makes the folder if it is not there, and removes what an interrupted save left. `writes`: else
+  /// another process does that, and keeps the log. Throws Error(Io).
+  explicit RunFolder(std::filesystem::path path, bool tensorboard = false, bool writes = true);
 
   const std::filesystem::path& path() const { return path_; }
   /// Steps that have a checkpoint, ascending.
   std::vector<std::int64_t> steps() const;
   std::filesystem::path checkpoint(std::int64_t step) const;
 
-  /// Where to write the checkpoint of that step; commit() puts it into its place.
+  /// Where to write the checkpoint of that step.
+  std::filesystem::path partial(std::int64_t step) const;
+  /// Makes that, empty; commit() puts it into its place.
   std::filesystem::path begin(std::int64_t step) const;
   /// Makes it durable. Throws Error(Io).
   void commit(std::int64_t step) const;
@@ -44,7 +46,7 @@ class RunFolder {
   std::filesystem::path events() const { return path_ / "events.out.tfevents.fathom"; }
 
   std::filesystem::path path_;
-  bool tensorboard_;
+  bool tensorboard_, writes_;
 };
 
 /// What a run cannot change on its way must be as it was when `folder` was begun. Throws

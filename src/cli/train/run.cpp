@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <utility>
 
@@ -237,36 +238,51 @@ train::Teacher load_teacher(const train::RunOptions& options, const RunArguments
 }  // namespace
 
 void run_training(train::RunOptions options, const RunArguments& arguments, Context& context) {
-  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
+  const train::RankSetup setup =
+      train::rank_setup([](const char* name) -> const char* { return std::getenv(name); });
+  if (arguments.threads > 0) {
+    at::set_num_threads(arguments.threads);
+  } else if (setup.here > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
+    at::set_num_threads(std::max(1, at::get_num_threads() / setup.here));
+  }
+  require(setup.size == 1 || !arguments.dry_run, ErrorCode::InvalidArgument,
+          "a dry run is one process's affair: it was started as {} ranks", setup.size);
+  require(setup.size > 1 || !options.expert_parallel, ErrorCode::InvalidArgument,
+          "--expert-parallel wants several ranks: torchrun or mpirun start them");
+  options.ranks = train::Ranks::join(setup);
+  const train::Ranks ranks = options.ranks;
   if (!arguments.teacher.empty()) options.trainer.teacher = load_teacher(options, arguments);
   require(options.lora.rank == 0 || !options.weights.empty(), ErrorCode::InvalidArgument,
           "adapters adapt a model that has weights, and {} has none", arguments.model);
   Yardstick yard;
-  yard.peak = train::measure_product_peak(options.twin.compute, options.twin.device);
+  yard.peak = ranks.sum(train::measure_product_peak(options.twin.compute, options.twin.device));
   yard.dollars_per_hour = arguments.dollars_per_hour;
   yard.total_tokens = options.tokens;
   if (arguments.dry_run) return dry_run(options, yard, context);
 
   train::TrainingRun run(options);
-  if (run.resumed()) {
+  const bool tells = ranks.first();
+  if (tells && !ranks.alone()) print_note(context, fmt::format("{} ranks", ranks.size()));
+  if (tells && run.resumed()) {
     print_note(context, fmt::format("goes on from step {} ({} tokens)", run.steps(),
                                     short_count(run.tokens())));
-  } else if (!options.weights.empty()) {
+  } else if (tells && !options.weights.empty()) {
     print_note(context, fmt::format("begins with the weights of {}", options.weights.string()));
   }
   const InterruptGuard guard;
   Reporter reporter(context, yard, options.prompts);
   while (!run.done()) {
     const RunLine line = run.step();
-    reporter.report(line, run.done());
-    if (InterruptGuard::take()) {
+    if (tells) reporter.report(line, run.done());
+    // Told to one of them, all stop after the same step.
+    if (ranks.most(InterruptGuard::take() ? 1 : 0) > 0) {
       run.save();
       fail(ErrorCode::Cancelled, "interrupted after step {}; the same command goes on from there",
            run.steps());
     }
   }
   run.save();
-  if (!context.json) {
+  if (tells && !context.json) {
     fmt::print("{}\n", run.folder().checkpoint(run.steps()).string());
   }
 }
@@ -327,6 +343,8 @@ void add_run_options(CLI::App& command, RunArguments& arguments) {
   number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
   command.add_flag("--recompute", o.twin.recompute,
                    "Make activations again on the way back: less memory, a third more time");
+  command.add_flag("--expert-parallel", o.expert_parallel,
+                   "Spread the experts over the ranks, and send tokens to them");
   add_lora_options(command, o.lora);
   command.add_option("--teacher", arguments.teacher, "A model whose distributions are learned")
       ->type_name("FOLDER");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "train/torch/dispatch.h"
 #include "train/torch/fp8.h"
 #include "train/torch/fused.h"
 #include "train/torch/ops.h"
@@ -31,52 +32,10 @@ Tensor ranking(const Tensor& scores, const Tensor& bias, const MoeConfig& moe) {
       .flatten(-2);
 }
 
-struct Rows {
-  std::int64_t first, count;
-  Tensor of(const Tensor& all) const { return all.narrow(0, first, count); }
-};
-
-/// Tokens side by side that go to the same expert.
-struct Grouping {
-  std::vector<std::int64_t> first, count;  // rows of each expert
-  Tensor token;                            // int64 [rows]: whose copy a row is
-  Tensor place;                            // int64 [tokens, per_token]: rows of a token's experts
-
-  Rows of(std::int64_t expert) const {
-    const auto e = static_cast<std::size_t>(expert);
-    return {first[e], count[e]};
-  }
-};
-
 /// oneDNN compiles a product for each shape that it meets, and experts' shares are never twice the
 /// same: in BF16, which it multiplies, shares are rounded up to so many rows. Those that are added
 /// repeat the first token and are never looked at.
 constexpr std::int64_t kRowsAtOnce = 64;
-
-Grouping group(const Tensor& ids, std::int64_t experts, std::int64_t align) {
-  const Tensor host = ids.to(at::kCPU).contiguous();
-  const auto* id = host.const_data_ptr<std::int64_t>();
-  Grouping grouping;
-  grouping.count.resize(static_cast<std::size_t>(experts));
-  for (std::int64_t i = 0; i < host.numel(); ++i) ++grouping.count[static_cast<std::size_t>(id[i])];
-  std::int64_t rows = 0;
-  for (std::int64_t& count : grouping.count) {
-    count = (count + align - 1) / align * align;
-    grouping.first.push_back(rows);
-    rows += count;
-  }
-  Tensor token = at::zeros({rows}, at::kLong), place = at::empty_like(host);
-  auto *of_row = token.data_ptr<std::int64_t>(), *of_token = place.data_ptr<std::int64_t>();
-  std::vector<std::int64_t> next = grouping.first;
-  for (std::int64_t i = 0; i < host.numel(); ++i) {
-    const std::int64_t row = next[static_cast<std::size_t>(id[i])]++;
-    of_row[row] = i / host.size(1);
-    of_token[i] = row;
-  }
-  grouping.token = token.to(ids.device());
-  grouping.place = place.to(ids.device());
-  return grouping;
-}
 
 /// [tokens, per_token, size]: each token's rows.
 Tensor chosen(const Tensor& rows, const Tensor& place) {
@@ -94,18 +53,19 @@ Tensor matrices(const Tensor& weights, at::ScalarType type, bool fp8, std::int64
 class MixExperts : public torch::autograd::Function<MixExperts> {
  public:
   static Variable forward(AutogradContext* context, const Tensor& x, const Tensor& weights,
-                          const Tensor& ids, const Tensor& gate_up, const Tensor& down, bool fp8) {
+                          const Tensor& ids, const Tensor& gate_up, const Tensor& down,
+                          std::int64_t experts, bool fp8, const Ranks& ranks) {
     const auto type = fp8 ? at::kFloat : x.scalar_type();
-    const std::int64_t experts = gate_up.size(0);
-    const Grouping grouping = group(ids, experts, type == at::kBFloat16 ? kRowsAtOnce : 1);
+    const auto dispatch =
+        c10::make_intrusive<Dispatch>(ids, experts, type == at::kBFloat16 ? kRowsAtOnce : 1, ranks);
     const Tensor wide_up = matrices(gate_up, type, fp8, 2),
                  wide_down = matrices(down, type, fp8, 1);
 
-    const Tensor inputs = x.index_select(0, grouping.token).to(type);
+    const Tensor inputs = dispatch->to_experts(x.index_select(0, dispatch->token()).to(type));
     const Tensor rounded = fp8 ? round_tiles(inputs) : inputs;
     const Tensor both = at::empty({inputs.size(0), gate_up.size(1)}, inputs.options());
-    for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows = grouping.of(e); rows.count > 0) {
+    for (std::int64_t e = 0; e < dispatch->experts(); ++e) {
+      if (const Rows& rows = dispatch->rows(e); rows.count > 0) {
         Tensor out = rows.of(both);
         at::mm_out(out, rows.of(rounded), wide_up[e].t());
       }
@@ -115,22 +75,21 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
                                 : plain::swiglu(both.narrow(1, 0, both.size(1) / 2),
                                                 both.narrow(1, both.size(1) / 2, both.size(1) / 2));
     const Tensor narrow = fp8 ? round_tiles(hidden) : hidden;
-    const Tensor outputs = at::empty_like(inputs);
-    for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows = grouping.of(e); rows.count > 0) {
-        Tensor out = rows.of(outputs);
+    const Tensor products = at::empty_like(inputs);
+    for (std::int64_t e = 0; e < dispatch->experts(); ++e) {
+      if (const Rows& rows = dispatch->rows(e); rows.count > 0) {
+        Tensor out = rows.of(products);
         at::mm_out(out, rows.of(narrow), wide_down[e].t());
       }
     }
+    const Tensor outputs = dispatch->from_experts(products);
     const Tensor mixed = weights.contiguous();
-    context->save_for_backward(
-        {inputs, both, hidden, outputs, mixed, gate_up, down, grouping.token, grouping.place});
+    context->save_for_backward({inputs, both, hidden, outputs, mixed, gate_up, down});
     context->saved_data["fp8"] = fp8;
-    context->saved_data["first"] = grouping.first;
-    context->saved_data["count"] = grouping.count;
+    context->saved_data["dispatch"] = c10::IValue::make_capsule(dispatch);
     const Tensor sum =
-        fuses ? fused::combine(outputs, grouping.place, mixed)
-              : (chosen(outputs, grouping.place) * mixed.to(type).unsqueeze(-1)).sum(1);
+        fuses ? fused::combine(outputs, dispatch->place(), mixed)
+              : (chosen(outputs, dispatch->place()) * mixed.to(type).unsqueeze(-1)).sum(1);
     return sum.to(x.scalar_type());
   }
 
@@ -138,23 +97,23 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
     const variable_list saved = context->get_saved_variables();
     const Tensor &inputs = saved[0], &both = saved[1], &hidden = saved[2], &outputs = saved[3];
     const Tensor &weights = saved[4], &gate_up = saved[5], &down = saved[6];
-    Grouping grouping{context->saved_data["first"].toIntVector(),
-                      context->saved_data["count"].toIntVector(), saved[7], saved[8]};
+    const auto dispatch =
+        c10::static_intrusive_pointer_cast<Dispatch>(context->saved_data["dispatch"].toCapsule());
+    const Tensor& place = dispatch->place();
     const auto type = inputs.scalar_type();
     const bool fp8 = context->saved_data["fp8"].toBool(), fuses = fused::fits(both);
-    const std::int64_t experts = gate_up.size(0), half = hidden.size(1);
+    const std::int64_t half = hidden.size(1);
 
     const Tensor coming = gradients[0].to(type).contiguous();
-    Tensor to_weights, to_outputs;
+    Tensor to_weights, to_copies;
     if (fuses) {
-      std::tie(to_outputs, to_weights) =
-          fused::combine_back(coming, outputs, grouping.place, weights);
+      std::tie(to_copies, to_weights) = fused::combine_back(coming, outputs, place, weights);
     } else {
-      to_weights = (chosen(outputs, grouping.place) * coming.unsqueeze(1)).to(at::kFloat).sum(-1);
-      to_outputs = at::zeros_like(outputs).index_copy(
-          0, grouping.place.flatten(),
-          (coming.unsqueeze(1) * weights.to(type).unsqueeze(-1)).flatten(0, 1));
+      to_weights = (chosen(outputs, place) * coming.unsqueeze(1)).to(at::kFloat).sum(-1);
+      to_copies = at::zeros_like(outputs).index_copy(
+          0, place.flatten(), (coming.unsqueeze(1) * weights.to(type).unsqueeze(-1)).flatten(0, 1));
     }
+    const Tensor to_outputs = dispatch->to_experts(to_copies);
     const Tensor wide_up = matrices(gate_up, type, fp8, 2),
                  wide_down = matrices(down, type, fp8, 1);
     const Tensor to_hidden = at::empty_like(hidden);
@@ -171,8 +130,8 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
       }
     };
     const auto rounded = [&](const Tensor& t) { return fp8 ? round_tiles(t) : t; };
-    for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows = grouping.of(e); rows.count > 0) {
+    for (std::int64_t e = 0; e < dispatch->experts(); ++e) {
+      if (const Rows& rows = dispatch->rows(e); rows.count > 0) {
         Tensor out = rows.of(to_hidden);
         at::mm_out(out, rounded(rows.of(to_outputs)), wide_down[e]);
         product(to_down[e], rows.of(to_outputs), rows.of(hidden));
@@ -187,17 +146,24 @@ class MixExperts : public torch::autograd::Function<MixExperts> {
       to_both = at::cat({to_hidden * up * (sigmoid + silu * (1 - sigmoid)), to_hidden * silu}, 1);
     }
     const Tensor to_inputs = at::empty_like(inputs);
-    for (std::int64_t e = 0; e < experts; ++e) {
-      if (Rows rows = grouping.of(e); rows.count > 0) {
+    for (std::int64_t e = 0; e < dispatch->experts(); ++e) {
+      if (const Rows& rows = dispatch->rows(e); rows.count > 0) {
         Tensor out = rows.of(to_inputs);
         at::mm_out(out, rounded(rows.of(to_both)), wide_up[e]);
         product(to_gate_up[e], rows.of(to_both), rows.of(inputs));
       }
     }
-    const Tensor to_x = fuses ? fused::combine(to_inputs, grouping.place, at::ones_like(weights))
-                              : chosen(to_inputs, grouping.place).sum(1);
-    return {
-        to_x.to(gradients[0].scalar_type()), to_weights, Tensor(), to_gate_up, to_down, Tensor()};
+    const Tensor back = dispatch->from_experts(to_inputs);
+    const Tensor to_x =
+        fuses ? fused::combine(back, place, at::ones_like(weights)) : chosen(back, place).sum(1);
+    return {to_x.to(gradients[0].scalar_type()),
+            to_weights,
+            Tensor(),
+            to_gate_up,
+            to_down,
+            Tensor(),
+            Tensor(),
+            Tensor()};
   }
 };
 
@@ -238,8 +204,9 @@ RouterChoice route(const Tensor& x, const Tensor& gate, const Tensor& bias, cons
 }
 
 Tensor mix_experts(const Tensor& x, const RouterChoice& routing, const Tensor& gate_up,
-                   const Tensor& down, bool fp8) {
-  return MixExperts::apply(x, routing.weights, routing.ids, gate_up, down, fp8);
+                   const Tensor& down, bool fp8, const Ranks& ranks) {
+  return MixExperts::apply(x, routing.weights, routing.ids, gate_up, down, routing.load.size(0),
+                           fp8, ranks);
 }
 
 void update_router_bias(Tensor& bias, const Tensor& load, double gamma) {

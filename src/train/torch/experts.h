@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "config/model_config.h"
+#include "train/torch/ranks.h"
 
 namespace fathom::train {
 
@@ -29,9 +30,11 @@ RouterChoice route(const Tensor& x, const Tensor& gate, const Tensor& bias, cons
 /// The sum of each token's experts, times their weights. x: [tokens, hidden]; `gate_up`: F32
 /// [experts, 2 * intermediate, hidden], gate's rows first; `down`: F32 [experts, hidden,
 /// intermediate]. Tokens are grouped by expert, so that each expert is two products, and none is
-/// dropped. `fp8`: with rounded operands (fp8.h).
+/// dropped. `fp8`: with rounded operands (fp8.h). `ranks`: those that experts are spread over, each
+/// of which has an equal part of them, in order, as `gate_up` and `down`; tokens are sent to them
+/// and back, on the way back too.
 Tensor mix_experts(const Tensor& x, const RouterChoice& routing, const Tensor& gate_up,
-                   const Tensor& down, bool fp8 = false);
+                   const Tensor& down, bool fp8 = false, const Ranks& ranks = {});
 
 /// b_i moves by `gamma` against its load over the batch (arXiv 2408.15664).
 void update_router_bias(Tensor& bias, const Tensor& load, double gamma);

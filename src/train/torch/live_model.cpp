@@ -31,7 +31,7 @@ std::shared_ptr<const Checkpoint> live_checkpoint(const TorchModel& model,
   const auto live = std::make_shared<LiveCheckpoint>();
   live->checkpoint.set_config(config);
   model.each_tensor(
-      [&](const TorchModel::Parameter& parameter) { return model.merged(parameter); },
+      [&](const TorchModel::Parameter& parameter) { return model.whole(parameter); },
       [&](const std::string& name, const Tensor& tensor) { live->hold(name, tensor.detach()); });
   return {live, &live->checkpoint};
 }

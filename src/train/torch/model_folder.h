@@ -26,14 +26,18 @@ void write_model_folder(const std::filesystem::path& folder, const TorchModel& m
                         const ModelTexts& texts, at::ScalarType type = at::kFloat);
 
 /// The same with the optimiser's state, and what the caller needs, in `state`; and with the
-/// adapters by themselves in adapter/, as PEFT has them.
+/// adapters by themselves in adapter/, as PEFT has them. Collective work of ranks that see one
+/// folder: each writes what it alone has (its part of the optimiser's state, its experts if they
+/// are spread), side by side.
 void write_checkpoint(const std::filesystem::path& folder, const TorchModel& model,
-                      const ModelTexts& texts, Optimizer& optimizer, nlohmann::ordered_json state);
+                      const ModelTexts& texts, Optimizer& optimizer, nlohmann::ordered_json state,
+                      const Ranks& ranks = {});
 
 /// What was given as `state`. Throws Error(NotFound | Corrupt | Unsupported).
 nlohmann::ordered_json read_checkpoint_state(const std::filesystem::path& folder);
-/// Weights into `model` (of one with adapters these alone), state into `optimizer`, bit for bit.
-/// Throws Error(NotFound | Corrupt), naming the file and the tensor.
+/// Weights into `model` (of one with adapters these alone), state into `optimizer`, bit for bit,
+/// whatever number of ranks wrote them. Throws Error(NotFound | Corrupt), naming the file and the
+/// tensor.
 void read_checkpoint(const std::filesystem::path& folder, const nlohmann::ordered_json& state,
                      TorchModel& model, Optimizer& optimizer);
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -41,15 +43,66 @@ OptimizerKind optimizer_kind(std::string_view name) {
   fail(ErrorCode::InvalidArgument, "no optimiser is called '{}'; there are adamw and muon", name);
 }
 
-Optimizer::Optimizer(TorchModel& model, const OptimizerOptions& options) : options_(options) {
+Optimizer::Optimizer(TorchModel& model, const OptimizerOptions& options, Ranks ranks)
+    : options_(options), ranks_(std::move(ranks)) {
   const at::NoGradGuard no_gradient;
   for (TorchModel::Parameter& parameter : model.parameters()) {
     if (!parameter.trained) continue;
     Slot slot{&parameter, parameter.value.dim() >= 2, false, {}, {}};
     slot.orthogonal = options.kind == OptimizerKind::Muon && is_hidden_matrix(parameter);
-    slot.first = at::zeros_like(parameter.value);
-    if (!slot.orthogonal) slot.second = at::zeros_like(parameter.value);
     slots_.push_back(std::move(slot));
+  }
+  if (!ranks_.alone()) deal_out();
+  for (Slot& slot : slots_) {
+    if (!mine(slot)) continue;
+    slot.first = at::zeros_like(slot.parameter->value);
+    if (!slot.orthogonal) slot.second = at::zeros_like(slot.parameter->value);
+  }
+}
+
+/// The largest first, each to the rank that has least.
+void Optimizer::deal_out() {
+  std::vector<Slot*> order;
+  for (Slot& slot : slots_) {
+    if (slot.parameter->first_expert < 0) order.push_back(&slot);
+  }
+  std::ranges::stable_sort(order, std::greater(),
+                           [](const Slot* slot) { return slot->parameter->value.numel(); });
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(ranks_.size()));
+  for (Slot* slot : order) {
+    const auto least = std::ranges::min_element(sizes);
+    slot->owner = static_cast<int>(least - sizes.begin());
+    slot->place = *least;
+    *least += slot->parameter->value.numel();
+  }
+  part_size_ = std::ranges::max(sizes);
+}
+
+Tensor Optimizer::parts() const { return at::zeros({ranks_.size(), part_size_}, at::kFloat); }
+
+Tensor Optimizer::part_of(const Slot& slot, const Tensor& parts, int part) const {
+  const Tensor& value = slot.parameter->value;
+  return parts[part].narrow(0, slot.place, value.numel()).view(value.sizes());
+}
+
+void Optimizer::reduce_gradients() {
+  if (ranks_.alone()) return;
+  const at::NoGradGuard no_gradient;
+  const Tensor all = parts();
+  for (const Slot& slot : slots_) {
+    const Tensor& gradient = slot.parameter->value.grad();
+    if (slot.owner >= 0 && gradient.defined()) part_of(slot, all, slot.owner).copy_(gradient);
+  }
+  Tensor own = at::empty({part_size_}, at::kFloat);
+  ranks_.sum_parts(own, all);
+  for (const Slot& slot : slots_) {
+    if (slot.owner < 0) continue;
+    Tensor& gradient = slot.parameter->value.mutable_grad();
+    if (mine(slot) && gradient.defined()) {
+      gradient.copy_(part_of(slot, own.unsqueeze(0), 0));
+    } else {
+      gradient = Tensor();
+    }
   }
 }
 
@@ -62,7 +115,7 @@ double Optimizer::gradient_norm() const {
     const double norm = at::linalg_vector_norm(gradient).item<double>();
     squares += norm * norm;
   }
-  return std::sqrt(squares);
+  return std::sqrt(ranks_.sum(squares));
 }
 
 void Optimizer::step(double rate, double scale) {
@@ -78,6 +131,18 @@ void Optimizer::step(double rate, double scale) {
     }
   }
   for (auto& [shape, slots] : alike) muon(slots, rate, scale);
+  if (ranks_.alone()) return;
+  Tensor all = parts();
+  const Tensor own = at::zeros({part_size_}, at::kFloat);
+  for (const Slot& slot : slots_) {
+    if (slot.owner == ranks_.rank()) {
+      part_of(slot, own.unsqueeze(0), 0).copy_(slot.parameter->value);
+    }
+  }
+  ranks_.gather(all, own);
+  for (const Slot& slot : slots_) {
+    if (!mine(slot)) slot.parameter->value.copy_(part_of(slot, all, slot.owner));
+  }
 }
 
 void Optimizer::adam(Slot& slot, double rate, double scale) {
@@ -119,10 +184,14 @@ void Optimizer::zero_gradients() {
   for (Slot& slot : slots_) slot.parameter->value.mutable_grad() = Tensor();
 }
 
-void Optimizer::each_state(const std::function<void(const std::string&, Tensor&)>& visit) {
+void Optimizer::each_state(
+    const std::function<void(const std::string&, Tensor&, RowRange)>& visit) {
   for (Slot& slot : slots_) {
-    visit(slot.parameter->name + ".first", slot.first);
-    if (slot.second.defined()) visit(slot.parameter->name + ".second", slot.second);
+    if (!mine(slot)) continue;
+    const std::int64_t rows = slot.parameter->value.size(0), expert = slot.parameter->first_expert;
+    const RowRange range = expert < 0 ? RowRange{0, rows} : RowRange{expert, rows * ranks_.size()};
+    visit(slot.parameter->name + ".first", slot.first, range);
+    if (slot.second.defined()) visit(slot.parameter->name + ".second", slot.second, range);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "train/torch/tensor_list.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -25,6 +26,36 @@ void read_tensor(const Checkpoint& checkpoint, const std::string& name, at::Tens
   at::Tensor host = at::empty(into.sizes(), at::kFloat);
   std::memcpy(host.data_ptr<float>(), view.data.data(), view.data.size());
   into.copy_(host);
+}
+
+void read_rows(std::span<const std::unique_ptr<const Checkpoint>> files, const std::string& name,
+               at::Tensor& into, RowRange rows) {
+  const std::int64_t wanted = into.size(0), row = into.numel() / wanted;
+  at::Tensor host = at::empty({wanted, row}, at::kFloat);
+  std::int64_t at = 0;  // rows so far
+  for (const auto& file : files) {
+    const auto view = file->find(name);
+    if (!view) continue;
+    const auto dims = view->shape.dims();
+    const std::int64_t here = dims.empty() ? 1 : static_cast<std::int64_t>(dims[0]);
+    require(view->dtype == DType::F32 &&
+                view->data.size() == static_cast<std::size_t>(here * row) * sizeof(float),
+            ErrorCode::Corrupt, "{}: '{}' is {} of shape {}, which does not fit the model",
+            file->path().string(), name, to_string(view->dtype), view->shape.to_string());
+    const std::int64_t first = std::max(at, rows.first);
+    const std::int64_t last = std::min(at + here, rows.first + wanted);
+    if (first < last) {
+      std::memcpy(host.data_ptr<float>() + (first - rows.first) * row,
+                  view->data.data() + static_cast<std::size_t>((first - at) * row) * sizeof(float),
+                  static_cast<std::size_t>((last - first) * row) * sizeof(float));
+    }
+    at += here;
+  }
+  require(at > 0, ErrorCode::NotFound, "{}: there is no '{}'", files.front()->path().string(),
+          name);
+  require(at == rows.all, ErrorCode::Corrupt, "{}: '{}' has {} rows of {} that the model has",
+          files.front()->path().string(), name, at, rows.all);
+  into.copy_(host.view(into.sizes()));
 }
 
 }  // namespace fathom::train

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <deque>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,5 +28,13 @@ class TensorList {
 
 /// Bit for bit, F32 of the same size. Throws Error(NotFound | Corrupt), naming the tensor.
 void read_tensor(const Checkpoint& checkpoint, const std::string& name, at::Tensor& into);
+
+/// Rows of a tensor, from `first` on, of so many in all.
+struct RowRange {
+  std::int64_t first, all;
+};
+/// The same of some rows of a tensor that may lie in several files, one's rows after another's.
+void read_rows(std::span<const std::unique_ptr<const Checkpoint>> files, const std::string& name,
+               at::Tensor& into, RowRange rows);
 
 }  // namespace fathom::train

@@ -151,9 +151,11 @@ TorchModel TorchModel::random(const ModelConfig& config, const TwinOptions& opti
 
 TorchModel TorchModel::frozen_copy() const {
   TorchModel copy(config_, options_);
+  copy.expert_ranks_ = expert_ranks_;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     if (!parameters_[i].adapter) {
       copy.parameters_[i].value = merged(parameters_[i]).detach().clone();
+      copy.parameters_[i].first_expert = parameters_[i].first_expert;
     }
   }
   return copy;
@@ -224,6 +226,31 @@ Tensor TorchModel::merged(const Parameter& parameter) const {
   const at::NoGradGuard no_gradient;
   const double scale = lora_.alpha / static_cast<double>(lora_.rank);
   return parameter.value + scale * at::mm(weight(parameter.lora_b), weight(parameter.lora_a));
+}
+
+void TorchModel::spread_experts(const Ranks& ranks) {
+  if (ranks.alone()) return;
+  const std::int64_t experts = config_.moe.n_routed_experts;
+  require(experts > 0 && experts % ranks.size() == 0, ErrorCode::InvalidArgument,
+          "{} experts (n_routed_experts) cannot be spread over {} ranks equally", experts,
+          ranks.size());
+  expert_ranks_ = ranks;
+  const auto [first, last] = ranks.share(experts);
+  for (Parameter& parameter : parameters_) {
+    if (parameter.value.dim() != 3) continue;
+    parameter.first_expert = first;
+    parameter.value = parameter.value.detach().narrow(0, first, last - first).clone();
+    parameter.value.set_requires_grad(parameter.trained);
+  }
+}
+
+Tensor TorchModel::whole(const Parameter& parameter) const {
+  if (parameter.first_expert < 0) return merged(parameter);
+  std::vector<std::int64_t> shape = parameter.value.sizes().vec();
+  shape[0] = config_.moe.n_routed_experts;
+  Tensor all = at::empty(shape, parameter.value.options().requires_grad(false));
+  expert_ranks_.gather(all, parameter.value.detach());
+  return all;
 }
 
 Tensor& TorchModel::parameter(const std::string& name) {
@@ -311,7 +338,7 @@ Tensor TorchModel::run(const Block& block, const Tensor& x, const View& view, Hi
                                     config_.moe, replay.empty() ? Tensor() : replay.at(routed));
   hidden.routers.push_back(choice);
   Tensor out = mix_experts(inputs.flatten(0, 1), choice, weight(block.experts_gate_up),
-                           weight(block.experts_down), options_.fp8)
+                           weight(block.experts_down), options_.fp8, expert_ranks_)
                    .view_as(inputs);
   if (block.gate_proj >= 0) out = out + feed_forward(block, inputs);
   return states + out;

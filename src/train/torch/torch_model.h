@@ -16,6 +16,7 @@
 #include "train/torch/experts.h"
 #include "train/torch/lora.h"
 #include "train/torch/ops.h"
+#include "train/torch/ranks.h"
 
 namespace fathom::train {
 
@@ -50,9 +51,10 @@ class TorchModel {
   struct Parameter {
     std::string name;
     Tensor value;
-    bool trained = true;           // the router's bias has no gradient
-    bool adapter = false;          // one of an adapter's two matrices
-    int lora_a = -1, lora_b = -1;  // what is added to it: indices
+    bool trained = true;             // the router's bias has no gradient
+    bool adapter = false;            // one of an adapter's two matrices
+    int lora_a = -1, lora_b = -1;    // what is added to it: indices
+    std::int64_t first_expert = -1;  // of those here, if others are on other ranks
   };
 
   /// Random weights: normal with this standard deviation, norms 1, biases 0.
@@ -73,6 +75,13 @@ class TorchModel {
   /// A weight with its adapter added.
   Tensor merged(const Parameter& parameter) const;
 
+  /// From now on each rank holds a part of each layer's experts, in order, and forward passes are
+  /// collective work. Throws Error(InvalidArgument) if they cannot be shared out equally.
+  void spread_experts(const Ranks& ranks);
+  bool spread() const { return !expert_ranks_.alone(); }
+  /// A weight with its adapter added and all ranks' experts: collective work if they are spread.
+  Tensor whole(const Parameter& parameter) const;
+
   const ModelConfig& config() const { return config_; }
   const TwinOptions& options() const { return options_; }
   std::vector<Parameter>& parameters() { return parameters_; }
@@ -89,8 +98,7 @@ class TorchModel {
   Hidden predict_further(const Hidden& main, const TokenRows& rows, const Tensor& next);
 
   /// One tensor a time in the checkpoint's own form: experts one by one, on the CPU; no adapters.
-  /// `of` gives
-  /// what to show of a parameter: its value, or its gradient.
+  /// `of` gives what to show of a parameter: its value, or its gradient; undefined: nothing.
   void each_tensor(const std::function<Tensor(const Parameter&)>& of,
                    const std::function<void(const std::string&, const Tensor&)>& take) const;
 
@@ -142,6 +150,7 @@ class TorchModel {
   ModelConfig config_;
   TwinOptions options_;
   LoraOptions lora_;
+  Ranks expert_ranks_;  // that experts are spread over
   std::vector<Parameter> parameters_;
   std::vector<Block> blocks_;
   std::vector<MtpBlock> mtp_;

@@ -87,15 +87,20 @@ void TorchModel::each_tensor(
   const at::NoGradGuard no_gradient;
   for (const Parameter& parameter : parameters_) {
     if (parameter.adapter) continue;
-    const Tensor value = of(parameter).to(at::kCPU);
+    Tensor value = of(parameter);
+    if (!value.defined()) continue;
+    value = value.to(at::kCPU);
     const std::string& name = parameter.name;
     if (!name.ends_with(kStackedUp) && !name.ends_with(kStackedDown)) {
       take(name, value.contiguous());
       continue;
     }
     const std::string prefix = name.substr(0, name.rfind('.') + 1);
+    // All of them, or those here.
+    const std::int64_t first =
+        value.size(0) < config_.moe.n_routed_experts ? parameter.first_expert : 0;
     for (std::int64_t e = 0; e < value.size(0); ++e) {
-      const std::string expert = prefix + std::to_string(e);
+      const std::string expert = prefix + std::to_string(first + e);
       if (name.ends_with(kStackedDown)) {
         take(expert + ".down_proj.weight", value[e].contiguous());
       } else {

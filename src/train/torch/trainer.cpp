@@ -3,7 +3,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <tuple>
 
 #include "base/error.h"
 
@@ -80,24 +82,29 @@ MicroBatch micro_batch(std::span<const Row> rows, std::size_t row_tokens, bool s
 
 StepReport Trainer::step(std::span<const MicroBatch> batch, double rate) {
   StepReport report;
-  double further_asked = 0, rows = 0;
+  std::array<double, 4> totals{};
+  auto& [tokens, asked, further_asked, rows] = totals;
   for (const MicroBatch& micro : batch) {
-    report.tokens += micro.rows.tokens.numel();
-    report.asked += micro.asked();
+    if (micro.idle) continue;
+    tokens += static_cast<double>(micro.rows.tokens.numel());
+    asked += static_cast<double>(micro.asked());
     rows += static_cast<double>(micro.rows.tokens.size(0));
     if (micro.further.defined()) {
       further_asked += (micro.further != MicroBatch::kIgnore).sum().item<double>();
     }
   }
+  ranks_.sum(totals);
+  report.tokens = std::llround(tokens);
+  report.asked = std::llround(asked);
   require(report.asked > 0, ErrorCode::InvalidArgument, "a batch asks for no token at all");
-  const double asked = static_cast<double>(report.asked);
 
   optimizer_.zero_gradients();
   std::vector<Tensor> loads;
   for (const MicroBatch& micro : batch) {
+    const double counts = micro.idle ? 0 : 1;
     Hidden hidden = model_.forward(micro.rows);
     const Tensor logits = model_.logits(hidden.states);
-    const Tensor main = loss_sum(logits, micro.targets) / asked;
+    const Tensor main = loss_sum(logits, micro.targets) * (counts / asked);
     Tensor total = main;
     report.loss += main.item<double>();
     if (const auto& teacher = options_.teacher) {
@@ -108,8 +115,8 @@ StepReport Trainer::step(std::span<const MicroBatch> batch, double rate) {
       }
       const Tensor divergence = divergence_sum(logits.narrow(-1, 0, teacher->vocabulary),
                                                theirs.narrow(-1, 0, teacher->vocabulary),
-                                               micro.targets, teacher->temperature) /
-                                asked;
+                                               micro.targets, teacher->temperature) *
+                                (counts / asked);
       report.divergence += divergence.item<double>();
       // T^2 keeps the gradient's size what it is at temperature 1 (section 2).
       const double square = teacher->temperature * teacher->temperature;
@@ -117,22 +124,34 @@ StepReport Trainer::step(std::span<const MicroBatch> batch, double rate) {
     }
     if (micro.further.defined() && further_asked > 0) {
       const Hidden more = model_.predict_further(hidden, micro.rows, micro.next);
-      const Tensor further = loss_sum(model_.logits(more.states), micro.further) / further_asked;
+      const Tensor further =
+          loss_sum(model_.logits(more.states), micro.further) * (counts / further_asked);
       report.further += further.item<double>();
       total = total + options_.mtp_weight * further;
       hidden.routers.insert(hidden.routers.end(), more.routers.begin(), more.routers.end());
     }
-    const double share = static_cast<double>(micro.rows.tokens.size(0)) / rows;
+    const double share = counts * static_cast<double>(micro.rows.tokens.size(0)) / rows;
     loads.resize(hidden.routers.size());
     for (std::size_t i = 0; i < loads.size(); ++i) {
       const RouterChoice& choice = hidden.routers[i];
       report.balance += choice.balance.item<double>() * share / static_cast<double>(loads.size());
       total = total + options_.balance_alpha * share * choice.balance;
-      loads[i] = loads[i].defined() ? loads[i] + choice.load : choice.load;
+      const Tensor load = choice.load * counts;
+      loads[i] = loads[i].defined() ? loads[i] + load : load;
     }
     total.backward();
   }
 
+  std::array<double, 4> sums{report.loss, report.divergence, report.further, report.balance};
+  ranks_.sum(sums);
+  std::tie(report.loss, report.divergence, report.further, report.balance) =
+      std::tie(sums[0], sums[1], sums[2], sums[3]);
+  if (!ranks_.alone() && !loads.empty()) {
+    Tensor all = at::stack(loads);
+    ranks_.sum(all);
+    loads = all.unbind();
+  }
+  optimizer_.reduce_gradients();
   report.gradient_norm = optimizer_.gradient_norm();
   report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.gradient_norm);
   if (report.skipped) return report;
@@ -161,12 +180,19 @@ StepReport Trainer::step(std::span<const MicroBatch> batch, double rate) {
 
 double Trainer::evaluate(std::span<const MicroBatch> batch) {
   const at::NoGradGuard no_gradient;
-  double sum = 0, asked = 0;
-  for (const MicroBatch& micro : batch) {
-    sum += loss_sum(model_.logits(model_.forward(micro.rows).states), micro.targets).item<double>();
-    asked += static_cast<double>(micro.asked());
+  std::array<double, 2> sums{};
+  // Each rank goes along as often as the others, as experts that are spread want.
+  const auto size = static_cast<std::size_t>(ranks_.size());
+  for (std::size_t at = 0; at < batch.size(); at += size) {
+    const std::size_t own = at + static_cast<std::size_t>(ranks_.rank());
+    const MicroBatch& micro = batch[std::min(own, batch.size() - 1)];
+    const Tensor loss = loss_sum(model_.logits(model_.forward(micro.rows).states), micro.targets);
+    if (own >= batch.size()) continue;
+    sums[0] += loss.item<double>();
+    sums[1] += static_cast<double>(micro.asked());
   }
-  return sum / std::max(asked, 1.0);
+  ranks_.sum(sums);
+  return sums[0] / std::max(sums[1], 1.0);
 }
 
 }  // namespace fathom::train

@@ -7,10 +7,12 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "train/row_packer.h"
 #include "train/torch/optimizer.h"
+#include "train/torch/ranks.h"
 #include "train/torch/torch_model.h"
 
 namespace fathom::train {
@@ -22,7 +24,8 @@ struct MicroBatch {
   TokenRows rows;
   Tensor targets;  // int64 [rows, length]: what follows each token, or kIgnore
   Tensor next;  // int64 [rows, length]: the token after, for multi-token prediction; or undefined
-  Tensor further;  // int64 [rows, length]: the token after next, or kIgnore; or undefined
+  Tensor further;     // int64 [rows, length]: the token after next, or kIgnore; or undefined
+  bool idle = false;  // counts for nothing: this rank has no rows of its own while others have
   std::int64_t asked() const { return (targets != kIgnore).sum().item<std::int64_t>(); }
 };
 
@@ -61,20 +64,22 @@ struct StepReport {
 
 class Trainer {
  public:
-  /// Both outlive it.
-  Trainer(TorchModel& model, Optimizer& optimizer, const TrainerOptions& options)
-      : model_(model), optimizer_(optimizer), options_(options) {}
+  /// Both outlive it. `ranks`: those that share each batch; all is collective work then.
+  Trainer(TorchModel& model, Optimizer& optimizer, const TrainerOptions& options, Ranks ranks = {})
+      : model_(model), optimizer_(optimizer), options_(options), ranks_(std::move(ranks)) {}
 
-  /// All micro-batches together are one batch: losses are divided by the tokens asked for in all of
-  /// them, so that how rows are grouped changes nothing but rounding.
+  /// All micro-batches together, of all ranks, are one batch: losses are divided by the tokens
+  /// asked for in all of them, so that how rows are grouped changes nothing but rounding. Each rank
+  /// has as many. What is reported is of the whole batch.
   StepReport step(std::span<const MicroBatch> batch, double rate);
-  /// Mean loss of what is asked for, without gradients.
+  /// Mean loss of what is asked for, without gradients. All ranks are given the same batches.
   double evaluate(std::span<const MicroBatch> batch);
 
  private:
   TorchModel& model_;
   Optimizer& optimizer_;
   TrainerOptions options_;
+  Ranks ranks_;
 };
 
 }  // namespace fathom::train

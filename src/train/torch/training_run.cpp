@@ -42,7 +42,7 @@ void check(const RunOptions& options) {
 
 TrainingRun::TrainingRun(RunOptions options)
     : options_(std::move(options)),
-      folder_(options_.run, options_.tensorboard),
+      folder_(options_.run, options_.tensorboard, options_.ranks.first()),
       tokenizer_(Tokenizer::from_json(options_.texts.tokenizer, options_.texts.tokenizer_config)) {
   check(options_);
   model_ = make_model(options_);
@@ -51,8 +51,9 @@ TrainingRun::TrainingRun(RunOptions options)
           "the tokenizer has {} tokens, but the model's vocab_size is {}", vocabulary,
           model_->config().vocab_size);
   if (options_.lora.rank > 0) model_->add_adapters(options_.lora, options_.seed);
-  optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer);
-  trainer_ = std::make_unique<Trainer>(*model_, *optimizer_, options_.trainer);
+  if (options_.expert_parallel) model_->spread_experts(options_.ranks);
+  optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer, options_.ranks);
+  trainer_ = std::make_unique<Trainer>(*model_, *optimizer_, options_.trainer, options_.ranks);
   const std::span<const Row> rows = options_.evaluation;
   const auto micro = static_cast<std::size_t>(options_.micro_rows);
   for (std::size_t at = 0; at < rows.size(); at += micro) {
@@ -60,6 +61,19 @@ TrainingRun::TrainingRun(RunOptions options)
                                       options_.row_tokens, options_.separate, false));
   }
   resume();
+  compare_ranks();
+}
+
+void TrainingRun::compare_ranks() const {
+  const RunOptions& o = options_;
+  o.ranks.require_same(
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", identity().dump(), o.tokens,
+                  o.batch.first, o.batch.last, o.micro_rows, o.row_tokens, o.rate.peak, o.twin.fp8,
+                  static_cast<int>(o.twin.compute), o.expert_parallel, evaluation_.size(),
+                  o.prompts.empty(), o.evaluate_every, o.save_every),
+      "options: all are started by one command");
+  o.ranks.require_same(std::to_string(step_),
+                       "checkpoints: the run's folder must be one that all see");
 }
 
 Json TrainingRun::identity() const {
@@ -107,15 +121,28 @@ void TrainingRun::resume() {
 }
 
 std::vector<MicroBatch> TrainingRun::next_batch(std::int64_t rows) {
-  std::vector<MicroBatch> batch;
-  while (rows > 0) {
-    std::vector<Row> micro;
-    for (std::int64_t i = 0; i < std::min(rows, options_.micro_rows); ++i) {
-      micro.push_back(options_.rows->next());
+  // All ranks read all rows, so that they agree on where they are, and keep their share.
+  const auto [first, last] = options_.ranks.share(rows);
+  std::vector<Row> own, other;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    Row row = options_.rows->next();
+    if (i >= first && i < last) {
+      own.push_back(std::move(row));
+    } else if (other.empty()) {
+      other.push_back(std::move(row));
     }
-    rows -= static_cast<std::int64_t>(micro.size());
+  }
+  const auto micro_rows = static_cast<std::size_t>(options_.micro_rows);
+  const std::int64_t most = (rows + options_.ranks.size() - 1) / options_.ranks.size();
+  std::vector<MicroBatch> batch;
+  for (std::size_t at = 0; at < static_cast<std::size_t>(most); at += micro_rows) {
+    const bool idle = at >= own.size();
+    const std::span<const Row> some =
+        idle ? std::span<const Row>(other)
+             : std::span<const Row>(own).subspan(at, std::min(micro_rows, own.size() - at));
     batch.push_back(
-        micro_batch(micro, options_.row_tokens, options_.separate, options_.twin.mtp_depth > 0));
+        micro_batch(some, options_.row_tokens, options_.separate, options_.twin.mtp_depth > 0));
+    batch.back().idle = idle;
   }
   return batch;
 }
@@ -173,9 +200,13 @@ RunLine TrainingRun::step() {
 
 std::vector<std::string> TrainingRun::sample() {
   if (options_.prompts.empty()) return {};
+  // The first rank says them; the others lend it their experts.
+  if (!options_.ranks.first() && !model_->spread()) return {};
+  const auto checkpoint = live_checkpoint(*model_, options_.texts.config);
+  if (!options_.ranks.first()) return {};
   ModelOptions load;
   load.precision = ActivationPrecision::F32;
-  Engine engine(Model::load(live_checkpoint(*model_, options_.texts.config), load), tokenizer_);
+  Engine engine(Model::load(checkpoint, load), tokenizer_);
   std::vector<std::string> samples;
   for (const std::string& prompt : options_.prompts) {
     Request request;
@@ -195,10 +226,17 @@ std::vector<std::string> TrainingRun::sample() {
 
 void TrainingRun::save() {
   if (saved_ == step_) return;
-  write_checkpoint(folder_.begin(step_), *model_, options_.texts, *optimizer_, state());
-  folder_.commit(step_);
+  const Ranks& ranks = options_.ranks;
+  ranks.together([&] {
+    if (ranks.first()) folder_.begin(step_);
+  });
+  write_checkpoint(folder_.partial(step_), *model_, options_.texts, *optimizer_, state(), ranks);
+  ranks.together([&] {
+    if (!ranks.first()) return;
+    folder_.commit(step_);
+    folder_.prune(options_.keep, best_step_);
+  });
   saved_ = step_;
-  folder_.prune(options_.keep, best_step_);
 }
 
 double TrainingRun::flop_per_token() const {

@@ -38,6 +38,8 @@ struct RunOptions {
   TrainerOptions trainer;
   TwinOptions twin;
   LoraOptions lora;
+  Ranks ranks;                   // that share each batch, and see one run's folder
+  bool expert_parallel = false;  // experts are spread over them
   std::uint64_t seed = 1;
 
   std::int64_t save_every = 500, evaluate_every = 100;  // steps; 0: only at the end
@@ -59,6 +61,7 @@ struct RunLine {
   std::vector<std::string> samples;  // of each prompt, what came
 };
 
+/// With several ranks all of it is collective work.
 class TrainingRun {
  public:
   /// Makes the model, or goes on where the run's folder ends. Throws
@@ -88,6 +91,8 @@ class TrainingRun {
   /// Options that a run cannot change on its way.
   nlohmann::ordered_json identity() const;
   void resume();
+  /// Throws Error(InvalidArgument) if ranks would do different things.
+  void compare_ranks() const;
 
   RunOptions options_;
   RunFolder folder_;

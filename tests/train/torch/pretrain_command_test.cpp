@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "cli/run_program.h"
+#include "train/torch/free_port.h"
 #include "train/torch/tiny_twin.h"
 
 namespace fathom {
@@ -15,6 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace test;  // NOLINT
 using ::testing::HasSubstr;
+using train::free_port;
 
 class PretrainCommand : public ::testing::Test {
  protected:
@@ -147,6 +149,71 @@ TEST_F(PretrainCommand, KilledAtAnyTimeItGoesOnAndEndsTheSame) {
   const std::string name = "step-00000094/model.safetensors";
   EXPECT_EQ(bytes(folder_ / "whole" / name), bytes(folder_ / "killed" / name));
   EXPECT_FALSE(bytes(folder_ / "whole" / name).empty());
+}
+
+/// Starts the program as one of several ranks; its stderr goes to a file.
+pid_t start_rank(const std::vector<std::string>& words, int rank, int size, int port,
+                 const fs::path& err) {
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  ::setenv("RANK", std::to_string(rank).c_str(), 1);
+  ::setenv("WORLD_SIZE", std::to_string(size).c_str(), 1);
+  ::setenv("MASTER_ADDR", "localhost", 1);
+  ::setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
+  std::vector<std::string> all{program(), "train"};
+  all.insert(all.end(), words.begin(), words.end());
+  std::vector<char*> argv;
+  for (std::string& word : all) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const int null = ::open("/dev/null", O_WRONLY);
+  const int file = ::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  ::dup2(null, 1);
+  ::dup2(file, 2);
+  ::execv(argv[0], argv.data());
+  ::_exit(127);
+}
+
+TEST_F(PretrainCommand, ARanksDeathEndsTheJobAndAnotherNumberOfRanksGoesOn) {
+  const auto words =
+      pretrain("run", "12K", {"--save-every", "5", "--expert-parallel", "--rate", "1e-3"});
+  const int port = free_port();
+  const pid_t first = start_rank(words, 0, 2, port, folder_ / "0.err");
+  const pid_t second = start_rank(words, 1, 2, port, folder_ / "1.err");
+  for (int i = 0; i < 600 && !fs::exists(folder_ / "run/step-00000005"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  ::kill(second, SIGKILL);
+  int status = 0;
+  ::waitpid(second, &status, 0);
+  ::waitpid(first, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_THAT(bytes(folder_ / "0.err"), HasSubstr("rank 0 of 2 has lost the others"));
+  EXPECT_THAT(bytes(folder_ / "0.err"), HasSubstr("fathom: "));
+
+  auto alone = words;
+  std::erase(alone, "--expert-parallel");
+  const Output rest = trainer(alone);
+  ASSERT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_THAT(rest.err, HasSubstr("goes on from step "));
+  EXPECT_TRUE(fs::exists(folder_ / "run/step-00000094/model.safetensors"));
+}
+
+TEST_F(PretrainCommand, TorchrunStartsRanks) {
+  const std::string python = FATHOM_SOURCE_DIR "/.cache/torch/bin/python";
+  auto words = pretrain("run", "4K", {"--prompt", "item 1", "--expert-parallel"});
+  words.insert(words.begin(), {"-m", "torch.distributed.run", "--no-python", "--nproc-per-node",
+                               "2", "--master-addr", "127.0.0.1", "--master-port",
+                               std::to_string(free_port()), "--", program(), "train"});
+  const Output done = run(words, "", python);
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_THAT(done.err, HasSubstr("2 ranks"));
+  const fs::path checkpoint = done.out.substr(0, done.out.find('\n'));
+  EXPECT_EQ(checkpoint.filename(), "step-00000032");
+  EXPECT_TRUE(fs::exists(checkpoint / "model-00002-of-00002.safetensors"));
+  const Output answer =
+      run({"run", checkpoint, "--raw", "--temperature", "0", "--max-tokens", "4", "item 12"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.err;
 }
 
 TEST_F(PretrainCommand, ADryRunTellsAndLeavesNothing) {

@@ -5,15 +5,10 @@
 
 #include <fstream>
 #include <limits>
-#include <map>
 
-#include "formats/test_files.h"
 #include "model/golden_models.h"
-#include "tokenizer/tokenizer_json_writer.h"
-#include "train/corpus_rows.h"
 #include "train/torch/live_model.h"
-#include "train/torch/tiny_twin.h"
-#include "train/torch/training_run.h"
+#include "train/torch/tiny_run.h"
 
 namespace fathom::train {
 namespace {
@@ -33,14 +28,6 @@ MicroBatch batch_of(const Tensor& tokens) {
   batch.next = batch.targets.clone();
   batch.further = tokens.narrow(1, 2, length).contiguous();
   return batch;
-}
-
-std::map<std::string, Tensor> weights_of(const TorchModel& model) {
-  std::map<std::string, Tensor> all;
-  for (const auto& parameter : model.parameters()) {
-    all[parameter.name] = parameter.value.detach().clone();
-  }
-  return all;
 }
 
 // --- optimisers ----------------------------------------------------------------------------------
@@ -101,7 +88,7 @@ TEST(Muon, LearnsAndLeavesTheTablesToAdamW) {
   Optimizer optimizer(model, options);
   std::map<std::string, int> kept;
   optimizer.each_state(
-      [&](const std::string& name, Tensor&) { ++kept[name.substr(0, name.rfind('.'))]; });
+      [&](const std::string& name, Tensor&, RowRange) { ++kept[name.substr(0, name.rfind('.'))]; });
   EXPECT_EQ(kept.at("model.embed_tokens.weight"), 2);
   EXPECT_EQ(kept.at("lm_head.weight"), 2);
   EXPECT_EQ(kept.at("model.layers.1.mlp.gate.weight"), 2);
@@ -191,56 +178,7 @@ TEST(TrainerStep, WhatIsNotFiniteChangesNothing) {
 
 // --- runs ----------------------------------------------------------------------------------------
 
-class Run : public ::testing::Test {
- protected:
-  Run() : tokenizer_(tiny_vocabulary()) {
-    TokenCorpusWriter writer(folder_.path() / "data.tokens", tokenizer_);
-    for (int i = 0; i < 300; ++i) {
-      std::string text = "number " + std::to_string(i) + " and ";
-      text += std::to_string(i * 7 % 10) + std::string(static_cast<std::size_t>(i % 13), 'x');
-      writer.add(tokenizer_.encode(text));
-    }
-    writer.commit();
-  }
-  std::shared_ptr<RowSource> rows(std::size_t tokens) const {
-    PackOptions pack;
-    pack.row_tokens = tokens;
-    pack.ahead = 2;
-    pack.middle = {0.3, TokenId{1}, TokenId{2}, TokenId{3}};
-    return std::make_shared<CorpusRows>(std::vector<fs::path>{folder_.path() / "data.tokens"},
-                                        tokenizer_, pack);
-  }
-  RunOptions options(const std::string& run) const {
-    RunOptions options;
-    options.texts = {kTinyConfig, write_tokenizer_json(tiny_vocabulary()), ""};
-    options.run = folder_.path() / run;
-    options.tokens = 20 * 6 * 32;  // twenty steps
-    options.batch = {0, 6};
-    options.micro_rows = 4;
-    options.row_tokens = 32;
-    options.rows = rows(32);
-    options.evaluation = rows(32)->first(10);
-    options.rate = {5e-3, 3, RateShape::V3};
-    options.twin.mtp_depth = 1;
-    options.deviation = 0.02;
-    options.save_every = 0;
-    options.evaluate_every = 7;
-    return options;
-  }
-  static std::vector<std::string> log(const RunOptions& options) {
-    std::vector<std::string> lines;
-    std::ifstream file(options.run / "log.jsonl");
-    for (std::string line; std::getline(file, line);) {
-      auto json = nlohmann::json::parse(line);
-      json.erase("seconds");
-      json.erase("flop_per_s");
-      lines.push_back(json.dump());
-    }
-    return lines;
-  }
-  testing::ScratchFolder folder_;
-  Tokenizer tokenizer_;
-};
+class Run : public TinyRun {};
 
 TEST_F(Run, InterruptedAnywhereEndsWithTheSameBits) {
   for (const auto kind : {OptimizerKind::AdamW, OptimizerKind::Muon}) {
