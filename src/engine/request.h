@@ -51,6 +51,8 @@ struct Request {
   /// The answer goes on with the prompt's text, so the space that SentencePiece puts before a first
   /// word belongs to it.
   bool continues_text = false;
+  /// The end tells which experts each token went to (Finished::routing).
+  bool record_routing = false;
   /// Requests share what the cache holds of equal prompts only within one scope (one user's key).
   std::uint64_t cache_scope = 0;
   /// Accounts with requests share the model's time equally, however many requests each has.
@@ -104,6 +106,9 @@ struct Finished {
   std::string stop_string;     // the one that was found
   std::optional<Error> error;  // with FinishReason::Failed
   Usage usage;
+  /// With Request::record_routing: the experts of all tokens but the last, which was never read.
+  /// [tokens, routed layers, num_experts_per_tok]; empty if the model has no experts.
+  std::vector<std::int32_t> routing = {};
 };
 
 using Event = std::variant<PromptProgress, Delta, Finished>;

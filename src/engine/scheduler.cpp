@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "engine/step_observer.h"
 #include "engine/tokenizer_loader.h"
 
 namespace fathom {
@@ -34,24 +35,6 @@ KvCacheOptions cache_options(const SchedulerOptions& options, std::size_t contex
   return cache;
 }
 
-/// Ends a forward pass between two layers when nobody waits for it any more: a prompt's step may
-/// take long, and Ctrl-C should not.
-class CancelObserver final : public Observer {
- public:
-  explicit CancelObserver(std::vector<const Job*> jobs) : jobs_(std::move(jobs)) {}
-  void hidden_states(std::int64_t, std::span<const float>) override {
-    const bool wanted = std::any_of(jobs_.begin(), jobs_.end(),
-                                    [](const Job* job) { return !job->cancelled.load(); });
-    if (!wanted) throw Error(ErrorCode::Cancelled, "cancelled");
-  }
-
- private:
-  std::vector<const Job*> jobs_;
-};
-
-/// Smaller batches are over soon, and are not worth the observer's look at the hidden states.
-constexpr std::size_t kLongBatch = 64;
-
 }  // namespace
 
 Job::Job(Request asked, EventSink to, const Tokenizer& tokenizer, std::size_t vocab_size)
@@ -76,6 +59,7 @@ Scheduler::Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOp
       options_(options),
       context_tokens_(choose_context(model.config(), options)),
       vocab_size_(usable_vocabulary(model.config(), tokenizer)),
+      choices_(choices_per_token(model.config())),
       cache_(model.make_cache(cache_options(options, context_tokens_))) {
   require(options.prompt_chunk > 0 && options.max_active > 0, ErrorCode::InvalidArgument,
           "a scheduler needs room for at least one request and one token a step");
@@ -175,6 +159,7 @@ void Scheduler::admit() {
 
 void Scheduler::start(Job& job, const Match& match) {
   job.fed = match.tokens;
+  take_routing(job, match);
   const auto idle = std::find_if(idle_.begin(), idle_.end(),
                                  [&](const Idle& each) { return each.sequence == match.source; });
   if (!match.source) {
@@ -187,7 +172,7 @@ void Scheduler::start(Job& job, const Match& match) {
     job.sequence = cache_.fork(*match.source, match.tokens);
     if (idle != idle_.end()) std::rotate(idle, idle + 1, idle_.end());  // now the last used
   }
-  load_pages(job);
+  if (!job.request.record_routing) load_pages(job);
   if (job.started) return;  // it was sent back, and goes on
   job.started = true;
   job.begun = Job::Clock::now();
@@ -230,11 +215,19 @@ bool Scheduler::run(Batch& batch, std::vector<Share>& shares, Logits& logits) {
   while (true) {
     shares = plan(batch);
     if (shares.empty()) return false;
-    std::vector<const Job*> jobs;
-    for (const Share& share : shares) jobs.push_back(share.job.get());
-    CancelObserver observer(std::move(jobs));
+    std::vector<StepObserver::Part> parts;
+    for (const Share& share : shares) {
+      Job& job = *share.job;
+      std::int32_t* routing = nullptr;
+      if (job.request.record_routing) {
+        job.routing.resize((job.fed + share.count) * choices_);
+        routing = job.routing.data() + job.fed * choices_;
+      }
+      parts.push_back({&job.cancelled, share.count, routing});
+    }
+    StepObserver observer(std::move(parts), choices_);
     try {
-      logits = model_.forward(batch, cache_, batch.size() >= kLongBatch ? &observer : nullptr);
+      logits = model_.forward(batch, cache_, observer.wanted() ? &observer : nullptr);
       return true;
     } catch (const Error& error) {
       // The cache is as before: what was read of the prompt so far stays for the next question.
@@ -393,6 +386,10 @@ void Scheduler::retire(Job& job, bool keep_sequence) {
 void Scheduler::finish(Job& job, FinishReason reason, std::optional<Error> error) {
   if (reason != FinishReason::Stop) emit(job, job.answer.finish(), {});
   Finished end{reason, job.answer.stop_string(), std::move(error), job.usage};
+  if (job.request.record_routing) {
+    job.routing.resize(job.fed * choices_);  // what a failed pass wrote does not count
+    end.routing = std::move(job.routing);
+  }
   // The sink may hold the last reference that keeps a caller waiting: nothing of the job is used
   // after it.
   const EventSink sink = std::move(job.sink);

@@ -78,6 +78,7 @@ struct Job {
   bool leaves_nothing = false;          // in the cache, at its end
   bool started = false;                 // has been active before
   std::optional<PageNames> page_names;  // made when they are first asked for
+  std::vector<std::int32_t> routing;    // of `fed` tokens, if that is asked for
   Usage usage;
   Clock::time_point submitted, begun, first_token;
 
@@ -142,6 +143,8 @@ class Scheduler {
   /// at work, then of the one that has had least, then the first that came. End if there is none.
   std::deque<std::shared_ptr<Job>>::iterator next_waiting(const std::vector<const Job*>& passed);
   Match find_match(const Job& job) const;
+  /// The experts of the tokens that a job's sequence begins with, from the request that had them.
+  void take_routing(Job& job, const Match& match) const;
   /// Whether an active request is just now reading much that the job begins with too, beyond what
   /// is known, so that waiting saves work: several answers to one prompt are asked for at once.
   bool is_being_read(const Job& job, std::size_t known) const;
@@ -177,6 +180,7 @@ class Scheduler {
   SchedulerOptions options_;
   std::size_t context_tokens_;
   std::size_t vocab_size_;
+  std::size_t choices_;  // of experts, for a token
   KvCache cache_;
   std::deque<std::shared_ptr<Job>> waiting_;
   std::map<std::uint64_t, std::size_t> waiting_of_;  // how many of each account, if any

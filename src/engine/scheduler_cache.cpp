@@ -23,18 +23,34 @@ Scheduler::Match Scheduler::find_match(const Job& job) const {
   // At least the last token is computed anew: its logits are what the answer begins with.
   const std::span<const TokenId> reusable(job.tokens.data(), job.tokens.size() - 1);
   Match best;
+  const bool records = job.request.record_routing;
   const auto consider = [&](SequenceId sequence, std::span<const TokenId> held,
                             std::uint64_t scope) {
     if (scope != job.request.cache_scope) return;
     const std::size_t common = common_prefix(held, reusable);
     if (common > best.tokens) best = {sequence, common};
   };
-  for (const Idle& idle : idle_) consider(idle.sequence, idle.tokens, idle.scope);
+  // Whoever wants its tokens' experts told goes on from none whose experts are not known.
+  for (const Idle& idle : idle_) {
+    if (!records) consider(idle.sequence, idle.tokens, idle.scope);
+  }
   for (const auto& other : active_) {
+    if (records && !other->request.record_routing) continue;
     consider(*other->sequence, std::span(other->tokens.data(), other->fed),
              other->request.cache_scope);
   }
   return best;
+}
+
+void Scheduler::take_routing(Job& job, const Match& match) const {
+  if (!job.request.record_routing) return;
+  job.routing.clear();
+  if (!match.source) return;
+  const auto source = std::ranges::find_if(
+      active_, [&](const auto& other) { return other->sequence == match.source; });
+  const auto& known = (*source)->routing;
+  job.routing.assign(known.begin(),
+                     known.begin() + static_cast<std::ptrdiff_t>(match.tokens * choices_));
 }
 
 bool Scheduler::is_being_read(const Job& job, std::size_t known) const {

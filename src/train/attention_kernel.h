@@ -1,5 +1,6 @@
 // Causal attention of training, with its gradient, for rows that hold many short documents: each
-// sees itself alone, so that work grows with the squares of documents, not of rows. Made for each
+// sees itself alone, so that work grows with the squares of documents, not of rows; or itself and
+// another before it that it goes on from, so that many answers share their prompt. Made for each
 // instruction set as row_kernels.h is; its twin is PyTorch's own attention
 // (tests/train/torch/fused_test.cpp).
 #pragma once
@@ -28,23 +29,34 @@ struct AttentionShape {
 class AttentionScratch {
  public:
   float* take(std::int64_t floats);
-  void reset() { used_ = 0; }
+  /// What was taken since then may be taken again.
+  std::size_t mark() const { return used_; }
+  void rewind(std::size_t mark) { used_ = mark; }
 
  private:
   std::vector<std::vector<float>> blocks_;
   std::size_t used_ = 0;
 };
 
-/// One row and the queries of one key-value head. `starts`: [length], the first token that each
-/// sees: its document's. out: [length, heads, v_dim].
+/// What the tokens of a row see.
+struct RowSight {
+  const std::int64_t* starts;  // [length]: the first token of each one's document
+  /// [length]: the first token of the document that each one's goes on from and sees all of: the
+  /// last before it that goes on from none; -1: none. Null: none for all.
+  const std::int64_t* prefixes = nullptr;
+  std::int64_t first = 0;  // what these call the first token that is given, of a part of a row
+};
+
+/// One row, or a part of one that begins and ends with documents that go on from none before it,
+/// and the queries of one key-value head. out: [length, heads, v_dim].
 template <class T>
-void attend_row(const T* q, const T* k, const T* v, const std::int64_t* starts, T* out,
+void attend_row(const T* q, const T* k, const T* v, const RowSight& sight, T* out,
                 std::int64_t kv_head, const AttentionShape& shape, AttentionScratch& scratch);
 /// From out's gradient those of q [length, heads, dim], k [length, kv_heads, dim] and v [length,
 /// kv_heads, v_dim], of that head.
 template <class T>
-void attend_back_row(const T* to_out, const T* q, const T* k, const T* v,
-                     const std::int64_t* starts, T* to_q, T* to_k, T* to_v, std::int64_t kv_head,
-                     const AttentionShape& shape, AttentionScratch& scratch);
+void attend_back_row(const T* to_out, const T* q, const T* k, const T* v, const RowSight& sight,
+                     T* to_q, T* to_k, T* to_v, std::int64_t kv_head, const AttentionShape& shape,
+                     AttentionScratch& scratch);
 
 }  // namespace fathom::train

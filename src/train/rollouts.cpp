@@ -35,6 +35,7 @@ struct Gathered {
       if (delta->channel == Channel::Answer) rollout.answer += delta->text;
     } else if (auto* end = std::get_if<Finished>(&event)) {
       rollout.finished = end->reason == FinishReason::Stop;
+      rollout.routing = std::move(end->routing);
       if (end->error && !error) error = std::move(end->error);
       ++ended;
       changed.notify_all();
@@ -45,17 +46,18 @@ struct Gathered {
 }  // namespace
 
 std::unique_ptr<Engine> rollout_engine(std::shared_ptr<const Checkpoint> checkpoint,
-                                       const Tokenizer& tokenizer, std::size_t prompt_tokens,
-                                       std::size_t max_tokens, std::size_t requests) {
+                                       const Tokenizer& tokenizer,
+                                       const RolloutEngineOptions& options) {
   ModelOptions load;
+  load.threads = options.threads;
   load.precision = ActivationPrecision::F32;
   auto model = Model::load(std::move(checkpoint), load);
   SchedulerOptions scheduler;
-  scheduler.max_active = std::min(kMostActive, requests);
+  scheduler.max_active = std::min(kMostActive, options.requests);
   scheduler.max_idle = 0;
   scheduler.cache.dtype = DType::F32;
   const auto most = static_cast<std::size_t>(model->config().max_position_embeddings);
-  scheduler.context_tokens = std::min(most, prompt_tokens + max_tokens);
+  scheduler.context_tokens = std::min(most, options.prompt_tokens + options.max_tokens);
   const std::size_t pages = scheduler.context_tokens / KvCache::kPageTokens + 2;
   scheduler.cache.capacity_tokens = scheduler.max_active * pages * KvCache::kPageTokens;
   return std::make_unique<Engine>(std::move(model), tokenizer, scheduler);
@@ -79,11 +81,12 @@ std::vector<Rollout> roll_out(Engine& engine, const std::vector<std::vector<Toke
     gathered->rollouts[index].prompt = index / options.group;
     request.prompt = prompts[index / options.group];
     request.sampling.temperature = options.temperature;
-    request.sampling.seed = Draws(options.seed, {index}).next();
+    request.sampling.seed = Draws(options.seed, {options.first + index}).next();
     request.sampling.logprobs = 0;
     request.max_tokens = options.max_tokens;
     request.stop_tokens = options.stop_tokens;
     request.show_control_tokens = true;
+    request.record_routing = options.record_routing;
     request.continues_text = true;
     if (options.thinking_budget) {
       request.reasoning = ReasoningSetup{options.markers, false};

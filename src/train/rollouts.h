@@ -18,6 +18,8 @@ struct RolloutOptions {
   float temperature = 1;
   std::vector<TokenId> stop_tokens;
   std::uint64_t seed = 1;
+  std::uint64_t first = 0;  // number of the first answer, where others are sampled elsewhere
+  bool record_routing = false;
   /// Tokens of a thought after which it is closed; wants markers.
   std::optional<std::size_t> thinking_budget;
   ReasoningMarkers markers;
@@ -31,13 +33,19 @@ struct Rollout {
   std::string text;             // control tokens included, the end not; with a budget, no markers
   std::string answer;           // what is not thought; all of it without a budget
   bool finished = false;        // by a stop token
+  std::vector<std::int32_t> routing;  // Finished::routing, if that is recorded
 };
 
-/// An engine in F32 for answers of at most `max_tokens` to prompts of at most `prompt_tokens`.
-/// `requests`: how many there will be at once; more wait. Throws what Model::load() throws.
+struct RolloutEngineOptions {
+  std::size_t prompt_tokens = 0, max_tokens = 0;  // most of a prompt, of an answer
+  std::size_t requests = 1;                       // there will be at once; more wait
+  unsigned threads = 0;                           // 0: all CPUs
+};
+
+/// An engine in F32. Throws what Model::load() throws.
 std::unique_ptr<Engine> rollout_engine(std::shared_ptr<const Checkpoint> checkpoint,
-                                       const Tokenizer& tokenizer, std::size_t prompt_tokens,
-                                       std::size_t max_tokens, std::size_t requests);
+                                       const Tokenizer& tokenizer,
+                                       const RolloutEngineOptions& options);
 
 /// In the order of the prompts, a group after the other. The same options and weights give the same
 /// answers, however many run at once. Throws the engine's Error if a request fails.

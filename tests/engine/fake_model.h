@@ -26,6 +26,10 @@ class FakeModel final : public Model {
     // More rows than the tokenizer has tokens, as real models have.
     config_.vocab_size = kVocabulary + 6;
     config_.max_position_embeddings = context;
+    config_.num_hidden_layers = 2;
+    config_.moe.n_routed_experts = 16;
+    config_.moe.num_experts_per_tok = 2;
+    config_.moe.moe_layer_freq = 1;
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -41,6 +45,15 @@ class FakeModel final : public Model {
     for (int layer = 0; layer < layers && observer != nullptr; ++layer) {
       std::this_thread::sleep_for(delay);
       observer->hidden_states(layer, {});
+    }
+    // Two experts of 16 in each of two layers, by the token and its position.
+    for (int layer = 0; layer < 2 && observer != nullptr; ++layer) {
+      std::vector<std::int32_t> ids;
+      for (std::size_t i = 0; i < batch.size(); ++i) {
+        ids.push_back((value(batch.tokens[i]) + layer) % 16);
+        ids.push_back((value(batch.positions[i]) + layer) % 16);
+      }
+      observer->routing(layer, ids, {});
     }
     if (delay.count() > 0) std::this_thread::sleep_for(delay);
     if (fails.exchange(false)) fail(ErrorCode::Internal, "the model broke");

@@ -68,9 +68,11 @@ void evaluate(const EvaluateArguments& arguments, Context& context) {
   options.progress = context.progress();
   std::vector<train::RlTask> tasks = read_tasks(arguments.tasks, arguments.model, tokenizer);
   if (tasks.size() > arguments.most) tasks.resize(arguments.most);
-  const auto engine = train::rollout_engine(
-      open_checkpoint(arguments.model), tokenizer, longest_prompt(tasks), options.max_tokens,
-      tasks.size() * std::max<std::size_t>(1, options.samples));
+  const auto engine =
+      train::rollout_engine(open_checkpoint(arguments.model), tokenizer,
+                            {.prompt_tokens = longest_prompt(tasks),
+                             .max_tokens = options.max_tokens,
+                             .requests = tasks.size() * std::max<std::size_t>(1, options.samples)});
   const Evaluation result = train::evaluate(*engine, tokenizer, tasks, options);
   if (!arguments.output.empty()) {
     AtomicFile file(arguments.output);

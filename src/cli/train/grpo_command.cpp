@@ -28,6 +28,8 @@ struct GrpoArguments {
   double reward_seconds = 10;
   std::size_t evaluation_tasks = 200;
   int threads = 0;
+  bool dry_run = false;
+  double dollars_per_hour = 0;
 };
 
 /// Published variants, as what they change of GRPO.
@@ -100,6 +102,7 @@ std::string line_text(const GrpoReport& report, const train::GrpoOptions& option
       "{:.1e}  {:.0f} answers/s",
       report.length, 100 * report.truncated, 100 * report.equal_groups, report.entropy,
       report.gradient_norm, report.gap, report.samples_per_s);
+  if (options.replay_routing) text += fmt::format("  rerouted {:.2f} %", 100 * report.rerouted);
   if (options.policy.kl > 0) text += fmt::format("  KL {:.4f}", report.kl);
   return text + "  ETA " +
          format_duration(seconds * static_cast<double>(options.steps - report.step));
@@ -124,6 +127,7 @@ Json line_json(const GrpoReport& report) {
             {"entropy", report.entropy},
             {"kl", report.kl},
             {"gap", report.gap},
+            {"rerouted", report.rerouted},
             {"gradient_norm", report.gradient_norm},
             {"samples_per_s", report.samples_per_s},
             {"skipped", report.skipped}};
@@ -135,13 +139,71 @@ Json line_json(const GrpoReport& report) {
   return json;
 }
 
-void grpo(const GrpoArguments& arguments, Context& context) {
-  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
-  const train::GrpoOptions options = options_of(arguments);
+void tell(const GrpoReport& report, const train::GrpoOptions& options, double seconds,
+          const Context& context) {
+  if (context.json) return print_json(line_json(report));
+  fmt::print(stderr, "{}\n", line_text(report, options, seconds));
+  if (report.skipped) {
+    fmt::print(stderr, "  no update: every group had equal rewards, or the loss was not finite\n");
+  }
+  if (!report.evaluation) return;
+  fmt::print(stderr, "  {}\n", evaluation_text(*report.evaluation));
+  for (const auto& [reward, text] : report.samples) {
+    fmt::print(stderr, "  {:.1f}  {}\n", reward, text);
+  }
+}
+
+/// Two real steps in a folder that goes, and what the whole run would take by the second.
+void dry_run(train::GrpoOptions options, double dollars_per_hour, const Context& context) {
+  const PassingFolder folder;
+  options.run = folder.path();
+  options.save_every = options.evaluate_every = 0;
+  options.evaluation.clear();
+  const auto steps = static_cast<double>(options.steps);
+  options.steps = 3;  // the last of a run is saved
   train::Grpo run(options);
-  if (run.resumed()) print_note(context, fmt::format("goes on from step {}", run.steps()));
+  run.step();
+  const GrpoReport report = run.step();
+  const double step = report.sampling_seconds + report.training_seconds;
+  const double cost = steps * step / 3600 * dollars_per_hour;
+  const ParameterCount count = count_parameters(run.model().config());
+  if (context.json) {
+    return print_json({{"parameters", count.total()},
+                       {"active_parameters", count.active()},
+                       {"answers_per_s", report.samples_per_s},
+                       {"tokens_per_answer", report.length},
+                       {"sampling_seconds", report.sampling_seconds},
+                       {"training_seconds", report.training_seconds},
+                       {"seconds", steps * step},
+                       {"dollars", cost},
+                       {"peak_memory_bytes", peak_memory()}});
+  }
+  print_parameters(count);
+  fmt::print("answers     {} a step of {:.0f} tokens, {:.0f} answers/s\n",
+             options.questions * options.group, report.length, report.samples_per_s);
+  fmt::print("memory      {} at most in two steps\n", format_bytes(peak_memory()));
+  fmt::print(
+      "time        {} for {:.0f} steps: {:.2f} s of sampling and {:.2f} s of learning each; "
+      "longer answers take longer",
+      format_duration(steps * step), steps, report.sampling_seconds, report.training_seconds);
+  if (cost > 0) fmt::print("; ${:.2f}", cost);
+  fmt::print("\n");
+}
+
+void grpo(const GrpoArguments& arguments, Context& context) {
+  train::GrpoOptions options = options_of(arguments);
+  options.ranks = join_ranks(arguments.threads);
+  options.threads = static_cast<unsigned>(at::get_num_threads());
+  require(options.ranks.alone() || !arguments.dry_run, ErrorCode::InvalidArgument,
+          "a dry run is one process's affair: it was started as {} ranks", options.ranks.size());
+  if (arguments.dry_run) return dry_run(options, arguments.dollars_per_hour, context);
+  const bool tells = options.ranks.first();
+  train::Grpo run(options);
+  if (tells) tell_start(options.ranks, context);
+  if (tells && run.resumed()) print_note(context, fmt::format("goes on from step {}", run.steps()));
   if (run.steps() == 0 && !options.evaluation.empty()) {
-    print_note(context, "before: " + evaluation_text(run.evaluate_start()));
+    const train::Evaluation before = run.evaluate_start();
+    if (tells) print_note(context, "before: " + evaluation_text(before));
   }
   const InterruptGuard guard;
   double seconds = 0;
@@ -156,28 +218,17 @@ void grpo(const GrpoArguments& arguments, Context& context) {
     }();
     const double step = report.sampling_seconds + report.training_seconds;
     seconds = seconds == 0 ? step : 0.9 * seconds + 0.1 * step;
-    if (context.json) {
-      print_json(line_json(report));
-    } else {
-      fmt::print(stderr, "{}\n", line_text(report, options, seconds));
-      if (report.skipped)
-        fmt::print(stderr,
-                   "  no update: every group had equal rewards, or the loss was not finite\n");
-      if (report.evaluation) {
-        fmt::print(stderr, "  {}\n", evaluation_text(*report.evaluation));
-        for (const auto& [reward, text] : report.samples) {
-          fmt::print(stderr, "  {:.1f}  {}\n", reward, text);
-        }
-      }
-    }
-    if (InterruptGuard::take()) {
+    if (tells) tell(report, options, seconds, context);
+    if (options.ranks.most(InterruptGuard::take() ? 1 : 0) > 0) {
       run.save();
       fail(ErrorCode::Cancelled, "interrupted after step {}; the same command goes on from there",
            run.steps());
     }
   }
   run.save();
-  if (!context.json) fmt::print("{}\n", run.folder().checkpoint(run.steps()).string());
+  if (tells && !context.json) {
+    fmt::print("{}\n", run.folder().checkpoint(run.steps()).string());
+  }
 }
 
 void add_options(CLI::App& command, GrpoArguments& arguments) {
@@ -221,6 +272,8 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
   number("--clip-high", o.policy.clip_high, "Of the ratio, above 1");
   number("--truncated-weight", o.policy.truncated_weight,
          "Cap of trainer's over engine's probability as a weight; 0: none");
+  command.add_flag("--replay-routing", o.replay_routing,
+                   "Tokens go to the experts that the engine sent them to");
   command.add_flag("--dynamic-sampling", o.dynamic_sampling,
                    "Ask anew for groups whose answers all got the same");
   number("--overlong-buffer", o.overlong_buffer, "Tokens before the limit that cost reward");
@@ -239,6 +292,9 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
   add_lora_options(command, o.lora);
   command.add_flag("--tensorboard", o.tensorboard, "Event files for TensorBoard beside the log");
   number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
+  number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
+  command.add_flag("--dry-run", arguments.dry_run,
+                   "Make two steps, tell what the run would take, and leave nothing");
 }
 
 }  // namespace

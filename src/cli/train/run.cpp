@@ -114,17 +114,8 @@ class Reporter {
 
 /// Three real steps in a folder that goes, and what the whole run would take by them.
 void dry_run(train::RunOptions options, const Yardstick& yard, Context& context) {
-  std::string folder = (std::filesystem::temp_directory_path() / "fathom-dry-XXXXXX").string();
-  require(::mkdtemp(folder.data()) != nullptr, ErrorCode::Io, "cannot make a folder in {}",
-          std::filesystem::temp_directory_path().string());
-  const struct Remover {
-    std::filesystem::path path;
-    ~Remover() {
-      std::error_code ignored;
-      std::filesystem::remove_all(path, ignored);
-    }
-  } remover{folder};
-  options.run = folder;
+  const PassingFolder folder;
+  options.run = folder.path();
   options.save_every = options.evaluate_every = 0;
   options.evaluation.clear();
   // As large as steps get, not as they begin.
@@ -136,12 +127,10 @@ void dry_run(train::RunOptions options, const Yardstick& yard, Context& context)
     const RunLine line = run.step();
     best = std::max(best, static_cast<double>(line.report.tokens) / line.seconds);
   }
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
   const double seconds = yard.total_tokens / best;
   const double flop = run.flop_per_token() * yard.total_tokens;
   const double cost = seconds / 3600 * yard.dollars_per_hour;
-  const auto peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+  const std::uint64_t peak_bytes = peak_memory();
   if (context.json) {
     return print_json({{"parameters", count.total()},
                        {"active_parameters", count.active()},
@@ -154,9 +143,7 @@ void dry_run(train::RunOptions options, const Yardstick& yard, Context& context)
                        {"peak_memory_bytes", peak_bytes},
                        {"epochs", yard.total_tokens / options.rows->tokens()}});
   }
-  fmt::print("parameters  {} of which {} work on a token\n",
-             short_count(static_cast<double>(count.total())),
-             short_count(static_cast<double>(count.active())));
+  print_parameters(count);
   fmt::print("work        {:.3g} FLOP ({:.4g} MFLOP a token), {:.1f} times through the data\n",
              flop, run.flop_per_token() / 1e6, yard.total_tokens / options.rows->tokens());
   fmt::print("memory      {} at most in three steps\n", format_bytes(peak_bytes));
@@ -167,6 +154,46 @@ void dry_run(train::RunOptions options, const Yardstick& yard, Context& context)
 }
 
 }  // namespace
+
+PassingFolder::PassingFolder() {
+  const std::filesystem::path place = std::filesystem::temp_directory_path();
+  std::string folder = (place / "fathom-dry-XXXXXX").string();
+  require(::mkdtemp(folder.data()) != nullptr, ErrorCode::Io, "cannot make a folder in {}",
+          place.string());
+  path_ = folder;
+}
+
+PassingFolder::~PassingFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+std::uint64_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+void print_parameters(const ParameterCount& count) {
+  fmt::print("parameters  {} of which {} work on a token\n",
+             short_count(static_cast<double>(count.total())),
+             short_count(static_cast<double>(count.active())));
+}
+
+train::Ranks join_ranks(int threads) {
+  const train::RankSetup setup =
+      train::rank_setup([](const char* name) -> const char* { return std::getenv(name); });
+  if (threads > 0) {
+    at::set_num_threads(threads);
+  } else if (setup.here > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
+    at::set_num_threads(std::max(1, at::get_num_threads() / setup.here));
+  }
+  return train::Ranks::join(setup);
+}
+
+void tell_start(const train::Ranks& ranks, const Context& context) {
+  if (!ranks.alone()) print_note(context, fmt::format("{} ranks", ranks.size()));
+}
 
 Tokenizer tokenizer_of(const train::RunOptions& options) {
   return Tokenizer::from_json(options.texts.tokenizer, options.texts.tokenizer_config);
@@ -238,19 +265,11 @@ train::Teacher load_teacher(const train::RunOptions& options, const RunArguments
 }  // namespace
 
 void run_training(train::RunOptions options, const RunArguments& arguments, Context& context) {
-  const train::RankSetup setup =
-      train::rank_setup([](const char* name) -> const char* { return std::getenv(name); });
-  if (arguments.threads > 0) {
-    at::set_num_threads(arguments.threads);
-  } else if (setup.here > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
-    at::set_num_threads(std::max(1, at::get_num_threads() / setup.here));
-  }
-  require(setup.size == 1 || !arguments.dry_run, ErrorCode::InvalidArgument,
-          "a dry run is one process's affair: it was started as {} ranks", setup.size);
-  require(setup.size > 1 || !options.expert_parallel, ErrorCode::InvalidArgument,
+  const train::Ranks ranks = options.ranks = join_ranks(arguments.threads);
+  require(ranks.alone() || !arguments.dry_run, ErrorCode::InvalidArgument,
+          "a dry run is one process's affair: it was started as {} ranks", ranks.size());
+  require(!ranks.alone() || !options.expert_parallel, ErrorCode::InvalidArgument,
           "--expert-parallel wants several ranks: torchrun or mpirun start them");
-  options.ranks = train::Ranks::join(setup);
-  const train::Ranks ranks = options.ranks;
   if (!arguments.teacher.empty()) options.trainer.teacher = load_teacher(options, arguments);
   require(options.lora.rank == 0 || !options.weights.empty(), ErrorCode::InvalidArgument,
           "adapters adapt a model that has weights, and {} has none", arguments.model);
@@ -262,7 +281,7 @@ void run_training(train::RunOptions options, const RunArguments& arguments, Cont
 
   train::TrainingRun run(options);
   const bool tells = ranks.first();
-  if (tells && !ranks.alone()) print_note(context, fmt::format("{} ranks", ranks.size()));
+  if (tells) tell_start(ranks, context);
   if (tells && run.resumed()) {
     print_note(context, fmt::format("goes on from step {} ({} tokens)", run.steps(),
                                     short_count(run.tokens())));

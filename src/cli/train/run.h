@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/context.h"
+#include "config/model_cost.h"
 #include "train/rewards.h"
 #include "train/tasks.h"
 #include "train/torch/training_run.h"
@@ -40,6 +41,27 @@ std::size_t longest_prompt(std::span<const train::RlTask> tasks);
 
 /// What "program=PATH" rewards run behind: this program's `sandboxed`.
 train::ProgramOptions reward_programs(double seconds);
+
+/// A folder for a dry run, that goes with it. Throws Error(Io).
+class PassingFolder {
+ public:
+  PassingFolder();
+  ~PassingFolder();
+  PassingFolder(const PassingFolder&) = delete;
+  PassingFolder& operator=(const PassingFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+/// Bytes, the most that this process has had so far.
+std::uint64_t peak_memory();
+void print_parameters(const ParameterCount& count);
+
+/// The ranks that torchrun or mpirun started, or this one alone; and PyTorch's threads: so many, or
+/// with 0 this rank's part of the machine's.
+train::Ranks join_ranks(int threads);
+void tell_start(const train::Ranks& ranks, const Context& context);
 
 /// --lora-rank and what belongs to it.
 void add_lora_options(CLI::App& command, train::LoraOptions& lora);

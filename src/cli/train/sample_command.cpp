@@ -40,9 +40,10 @@ void sample(const SampleArguments& arguments, Context& context) {
     rewards.push_back(
         train::parse_reward(reward, options.seed, reward_programs(arguments.reward_seconds)));
   }
-  const auto engine =
-      train::rollout_engine(open_checkpoint(arguments.model), tokenizer, longest_prompt(tasks),
-                            options.max_tokens, options.tasks_at_once * options.group);
+  const auto engine = train::rollout_engine(open_checkpoint(arguments.model), tokenizer,
+                                            {.prompt_tokens = longest_prompt(tasks),
+                                             .max_tokens = options.max_tokens,
+                                             .requests = options.tasks_at_once * options.group});
   const InterruptGuard guard;
   const train::SampleReport report =
       train::sample_answers(*engine, tasks, rewards, options, arguments.output, context.progress(),

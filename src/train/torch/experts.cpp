@@ -4,6 +4,7 @@
 
 #include <limits>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -178,13 +179,16 @@ RouterChoice route(const Tensor& x, const Tensor& gate, const Tensor& bias, cons
       moe.score == GateScore::Sigmoid ? at::sigmoid(logits) : at::softmax(logits, -1);
 
   RouterChoice routing;
+  {
+    const at::NoGradGuard choosing;
+    routing.ids = std::get<1>(ranking(scores, bias, moe).topk(per_token, -1));
+  }
   if (replay.defined()) {
     require(replay.sizes() == at::IntArrayRef({rows * length, per_token}),
             ErrorCode::InvalidArgument, "router replay has another shape than the batch");
-    routing.ids = replay;
-  } else {
-    const at::NoGradGuard choosing;
-    routing.ids = std::get<1>(ranking(scores, bias, moe).topk(per_token, -1));
+    const Tensor own = std::exchange(routing.ids, replay.to(x.device()));
+    const Tensor kept = (routing.ids.unsqueeze(-1) == own.unsqueeze(-2)).any(-1);
+    routing.rerouted = 1 - kept.to(at::kFloat).mean().item<double>();
   }
   routing.weights = scores.gather(-1, routing.ids);
   if (moe.norm_topk_prob) {

@@ -18,6 +18,7 @@ struct RouterChoice {
   /// Sequence-wise balance loss without its alpha (arXiv 2412.19437, eq. 17-20): the mean over
   /// rows of sum_i f_i P_i. 1 if all experts get the same.
   Tensor balance;
+  double rerouted = 0;  // share of replayed choices that the router itself would not make
 };
 
 /// x: [rows, length, hidden]; `gate`: F32 [n_routed_experts, hidden]; `bias`: F32

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "train/attention_kernel.h"
 #include "train/row_kernels.h"
@@ -156,34 +157,39 @@ class Rotate : public torch::autograd::Function<Rotate> {
 class Attention : public torch::autograd::Function<Attention> {
  public:
   static Variable forward(AutogradContext* context, const Tensor& q_, const Tensor& k_,
-                          const Tensor& v_, const Tensor& starts, double scale) {
+                          const Tensor& v_, const Tensor& starts, const Tensor& prefixes,
+                          double scale) {
     const Tensor q = with_even_tokens(q_), k = with_even_tokens(k_), v = with_even_tokens(v_);
     const AttentionShape shape = shape_of(q, k, v, scale);
     const Tensor out = at::empty({q.size(0), shape.length, shape.heads, shape.v_dim}, q.options());
-    for_heads(q, shape, [&](auto type, std::int64_t row, std::int64_t head, auto& scratch) {
+    for_parts(q, starts, prefixes, shape.kv_heads, [&](auto type, const Part& p, auto& scratch) {
       using T = decltype(type);
-      attend_row(at_row<T>(q, row), at_row<T>(k, row), at_row<T>(v, row),
-                 at_row<std::int64_t>(starts, row), at_row<T>(out, row), head, shape, scratch);
+      AttentionShape part = shape;
+      part.length = p.tokens;
+      attend_row(at_token<T>(q, p), at_token<T>(k, p), at_token<T>(v, p), p.sight,
+                 at_token<T>(out, p), p.head, part, scratch);
     });
-    context->save_for_backward({q, k, v, starts});
+    context->save_for_backward({q, k, v, starts, prefixes});
     context->saved_data["scale"] = scale;
     return out.flatten(2);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
-    const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &starts = saved[3];
+    const Tensor &q = saved[0], &k = saved[1], &v = saved[2];
     const AttentionShape shape = shape_of(q, k, v, context->saved_data["scale"].toDouble());
     const Tensor to_out = gradients[0].contiguous();
     const Tensor to_q = at::empty(q.sizes(), q.options()), to_k = at::empty(k.sizes(), k.options()),
                  to_v = at::empty(v.sizes(), v.options());
-    for_heads(q, shape, [&](auto type, std::int64_t row, std::int64_t head, auto& scratch) {
+    for_parts(q, saved[3], saved[4], shape.kv_heads, [&](auto type, const Part& p, auto& scratch) {
       using T = decltype(type);
-      attend_back_row(at_row<T>(to_out, row), at_row<T>(q, row), at_row<T>(k, row),
-                      at_row<T>(v, row), at_row<std::int64_t>(starts, row), at_row<T>(to_q, row),
-                      at_row<T>(to_k, row), at_row<T>(to_v, row), head, shape, scratch);
+      AttentionShape part = shape;
+      part.length = p.tokens;
+      attend_back_row(at_token<T>(to_out, p), at_token<T>(q, p), at_token<T>(k, p),
+                      at_token<T>(v, p), p.sight, at_token<T>(to_q, p), at_token<T>(to_k, p),
+                      at_token<T>(to_v, p), p.head, part, scratch);
     });
-    return {to_q, to_k, to_v, Variable(), Variable()};
+    return {to_q, to_k, to_v, Variable(), Variable(), Variable()};
   }
 
  private:
@@ -200,16 +206,47 @@ class Attention : public torch::autograd::Function<Attention> {
     shape.v = {v.stride(1), v.stride(2)};
     return shape;
   }
+  /// Neighbouring documents of a row that see no others, for one head.
+  struct Part {
+    std::int64_t row, begin, tokens, head = 0;
+    RowSight sight;
+  };
+  static constexpr std::int64_t kPartTokens = 512;  // that are worth a thread
+
+  static std::vector<Part> parts_of(const Tensor& starts, const Tensor& prefixes) {
+    std::vector<Part> parts;
+    const std::int64_t length = starts.size(1);
+    for (std::int64_t row = 0; row < starts.size(0); ++row) {
+      const auto* start = read<std::int64_t>(starts) + row * length;
+      const auto* prefix =
+          prefixes.numel() > 0 ? read<std::int64_t>(prefixes) + row * length : nullptr;
+      std::int64_t begin = 0;
+      for (std::int64_t t = 1; t <= length; ++t) {
+        const bool apart = t == length || (start[t] == t && t - begin >= kPartTokens &&
+                                           (prefix == nullptr || prefix[t] < 0));
+        if (!apart) continue;
+        const auto* seen = prefix == nullptr ? nullptr : prefix + begin;
+        parts.push_back({row, begin, t - begin, 0, {start + begin, seen, begin}});
+        begin = t;
+      }
+    }
+    return parts;
+  }
   template <class T>
-  static T* at_row(const Tensor& x, std::int64_t row) {
-    return data<T>(x) + row * x.stride(0);
+  static T* at_token(const Tensor& x, const Part& part) {
+    return data<T>(x) + part.row * x.stride(0) + part.begin * x.stride(1);
   }
   template <class Work>
-  static void for_heads(const Tensor& x, const AttentionShape& shape, const Work& work) {
-    for_rows(x, x.size(0) * shape.kv_heads, 1, [&](auto type, std::int64_t from, std::int64_t to) {
+  static void for_parts(const Tensor& x, const Tensor& starts, const Tensor& prefixes,
+                        std::int64_t kv_heads, const Work& work) {
+    const std::vector<Part> parts = parts_of(starts, prefixes);
+    const auto all = static_cast<std::int64_t>(parts.size()) * kv_heads;
+    for_rows(x, all, 1, [&](auto type, std::int64_t from, std::int64_t to) {
       AttentionScratch scratch;
       for (std::int64_t i = from; i < to; ++i) {
-        work(type, i / shape.kv_heads, i % shape.kv_heads, scratch);
+        Part part = parts[static_cast<std::size_t>(i / kv_heads)];
+        part.head = i % kv_heads;
+        work(type, part, scratch);
       }
     });
   }
@@ -230,8 +267,10 @@ Tensor rotate(const Tensor& x, const std::pair<Tensor, Tensor>& angles, RopePair
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts,
-                 double scale) {
-  return Attention::apply(q, k, v, starts, scale);
+                 const Tensor& prefixes, double scale) {
+  // Autograd takes no undefined tensor.
+  return Attention::apply(q, k, v, starts,
+                          prefixes.defined() ? prefixes : at::empty({0}, starts.options()), scale);
 }
 
 Tensor swiglu_of_both(const Tensor& both) {

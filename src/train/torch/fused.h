@@ -24,10 +24,10 @@ Tensor rotate(const Tensor& x, const std::pair<Tensor, Tensor>& angles, RopePair
               std::int64_t plain);
 
 /// Causal attention. q: [rows, length, heads, dim]; k, v: [rows, length, kv_heads, dim or v_dim],
-/// of which heads share each; `starts`: int64 [rows, length], the first token that each one sees,
-/// which is its document's. Gives [rows, length, heads * v_dim].
+/// of which heads share each; `starts` and `prefixes` (may be undefined): int64 [rows, length], as
+/// RowSight has them. Gives [rows, length, heads * v_dim].
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts,
-                 double scale);
+                 const Tensor& prefixes, double scale);
 
 // For experts.cpp, whose gradient calls the ways back itself. Contiguous all; no autograd.
 

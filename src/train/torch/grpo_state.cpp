@@ -28,13 +28,20 @@ Evaluation Grpo::evaluate() {
   options.max_tokens = options_.max_tokens;
   options.end = options_.end;
   options.seed = options_.seed;
-  const auto engine = make_engine(kAtOnce);
-  return train::evaluate(*engine, tokenizer_, options_.evaluation, options);
+  Evaluation evaluation;
+  options_.ranks.together([&] {
+    if (!options_.ranks.first()) return;
+    const auto engine = make_engine(kAtOnce);
+    evaluation = train::evaluate(*engine, tokenizer_, options_.evaluation, options);
+  });
+  // What decides on the best checkpoint all must know.
+  evaluation.greedy = options_.ranks.sum(evaluation.greedy);
+  return evaluation;
 }
 
 Evaluation Grpo::evaluate_start() {
   const Evaluation before = evaluate();
-  folder_.log({{"step", 0}, {"evaluation", log_of(before)}});
+  folder().log({{"step", 0}, {"evaluation", log_of(before)}});
   return before;
 }
 
@@ -56,6 +63,7 @@ void Grpo::write_log(const GrpoReport& report) const {
            {"clipped_high", report.clipped_high},
            {"gap", report.gap},
            {"largest_gap", report.largest_gap},
+           {"rerouted", report.rerouted},
            {"gradient_norm", report.gradient_norm},
            {"largest_load", report.largest_load},
            {"skipped", report.skipped},
@@ -67,7 +75,7 @@ void Grpo::write_log(const GrpoReport& report) const {
     shown.push_back({{"reward", reward}, {"text", text}});
   }
   log["samples"] = std::move(shown);
-  folder_.log(log);
+  folder().log(log);
 }
 
 Json Grpo::identity() const {
@@ -86,56 +94,40 @@ Json Grpo::identity() const {
                 {"temperature", options_.temperature},
                 {"kl", options_.policy.kl},
                 {"seed", options_.seed}};
+  if (options_.replay_routing) identity["replay_routing"] = true;
   if (options_.lora.rank > 0) identity["lora"] = lora_identity(options_.lora);
   return identity;
 }
 
 void Grpo::save() {
-  if (saved_ == step_) return;
-  Json state{{"kind", "grpo"},
-             {"step", step_},
-             {"dealt", dealt_},
-             {"attempts", attempts_},
-             {"run", identity()}};
-  if (best_) state["best"] = {{"step", *best_step_}, {"greedy", *best_}};
-  const auto place = folder_.begin(step_);
-  if (reference_) {
+  const Json state{{"kind", "grpo"},
+                   {"step", step_},
+                   {"dealt", dealt_},
+                   {"attempts", attempts_},
+                   {"run", identity()}};
+  const auto reference = [&](const std::filesystem::path& place) {
+    if (!reference_) return;
     std::filesystem::create_directories(place / "reference");
     write_model_folder(place / "reference", *reference_, options_.texts);
-  }
-  write_checkpoint(place, *model_, options_.texts, *optimizer_, std::move(state));
-  folder_.commit(step_);
-  saved_ = step_;
-  folder_.prune(options_.keep, best_step_);
+  };
+  checkpoints_.save(step_, state, *model_, options_.texts, *optimizer_, reference);
 }
 
 void Grpo::resume() {
-  const std::vector<std::int64_t> steps = folder_.steps();
-  if (steps.empty()) return folder_.cut_log(-1);
-  const auto place = folder_.checkpoint(steps.back());
-  const Json state = read_checkpoint_state(place);
-  try {
-    require_same_run(state.at("run"), identity(), folder_.path());
+  const auto take = [&](const Json& state, const std::filesystem::path& place) {
     step_ = state.at("step").get<std::int64_t>();
     dealt_ = state.at("dealt").get<std::uint64_t>();
     attempts_ = state.at("attempts").get<std::uint64_t>();
-    if (state.contains("best")) {
-      best_step_ = state["best"].at("step").get<std::int64_t>();
-      best_ = state["best"].at("greedy").get<double>();
-    }
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::Corrupt, "{}/trainer.json: {}", place.string(), error.what());
-  }
-  read_checkpoint(place, state, *model_, *optimizer_);
-  if (reference_) {
+    if (!reference_) return;
     const TorchModel stored =
         TorchModel::load(*open_checkpoint(place / "reference"), options_.twin);
     reference_ = std::make_unique<TorchModel>(stored.frozen_copy());
-  }
-  saved_ = step_;
-  resumed_ = true;
+  };
+  resumed_ = checkpoints_.reopen(identity(), take, *model_, *optimizer_);
   // What goes on from the start evaluates, and logs step 0, anew.
-  folder_.cut_log(step_ == 0 ? -1 : step_);
+  folder().cut_log(step_ == 0 ? -1 : step_);
+  options_.ranks.require_same(identity().dump() + std::to_string(step_),
+                              "options, or do not see one run's folder");
 }
 
 }  // namespace fathom::train

@@ -101,11 +101,13 @@ constexpr std::int64_t kLongestFused = 2048;
 
 }  // namespace
 
-Sight sight_of(const Tensor& tokens, const Tensor& documents, at::ScalarType type) {
+Sight sight_of(const Tensor& tokens, const Tensor& documents, const Tensor& prefixes,
+               at::ScalarType type) {
   const std::int64_t rows = tokens.size(0), length = tokens.size(1);
   Sight sight;
   sight.starts = at::zeros({rows, length}, at::kLong);
   std::int64_t longest = length;
+  if (prefixes.defined()) sight.prefixes = prefixes.to(at::kCPU).contiguous();
   if (documents.defined()) {
     const Tensor host = documents.to(at::kCPU).contiguous();
     const auto* document = host.const_data_ptr<std::int64_t>();
@@ -122,9 +124,12 @@ Sight sight_of(const Tensor& tokens, const Tensor& documents, at::ScalarType typ
   sight.fused = tokens.is_cpu() && fits && longest <= kLongestFused;
   if (documents.defined() && !sight.fused) {
     const Tensor start = sight.starts.to(tokens.device());
-    const Tensor same = start.unsqueeze(1) == start.unsqueeze(2);
-    sight.mask = at::zeros(same.sizes(), at::device(same.device()).dtype(type))
-                     .masked_fill_(same.tril().logical_not_(), -kInfinity)
+    Tensor seen = (start.unsqueeze(1) == start.unsqueeze(2)).tril();
+    if (prefixes.defined()) {
+      seen = seen.logical_or(prefixes.to(start.device()).unsqueeze(2) == start.unsqueeze(1));
+    }
+    sight.mask = at::zeros(seen.sizes(), at::device(seen.device()).dtype(type))
+                     .masked_fill_(seen.logical_not(), -kInfinity)
                      .unsqueeze(1);
   }
   return sight;
@@ -132,7 +137,7 @@ Sight sight_of(const Tensor& tokens, const Tensor& documents, at::ScalarType typ
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Sight& sight,
                  double scale) {
-  return sight.fused ? fused::attention(q, k, v, sight.starts, scale)
+  return sight.fused ? fused::attention(q, k, v, sight.starts, sight.prefixes, scale)
                      : plain::attention(q, k, v, sight.mask, scale);
 }
 

@@ -49,12 +49,15 @@ Tensor join_keys(const Tensor& nope, const Tensor& rope);
 /// How tokens see each other: those of their document that came before.
 struct Sight {
   Tensor starts;       // int64 [rows, length] on the CPU: each token's document's first
+  Tensor prefixes;     // the same of the document that it goes on from, or -1; or undefined
   Tensor mask;         // [rows, 1, length, length], 0 or -infinity; undefined: all that came before
   bool fused = false;  // documents are short enough for fused::attention
 };
 /// `documents`: int64 [rows, length], numbers that change where another document begins; undefined:
-/// a row is one. `type`: what is attended in.
-Sight sight_of(const Tensor& tokens, const Tensor& documents, at::ScalarType type);
+/// a row is one. `prefixes`: as RowSight has them (train/attention_kernel.h), or undefined. `type`:
+/// what is attended in.
+Sight sight_of(const Tensor& tokens, const Tensor& documents, const Tensor& prefixes,
+               at::ScalarType type);
 
 /// Causal attention, as fused::attention() has it.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Sight& sight,

@@ -95,14 +95,15 @@ void Optimizer::reduce_gradients() {
   }
   Tensor own = at::empty({part_size_}, at::kFloat);
   ranks_.sum_parts(own, all);
-  for (const Slot& slot : slots_) {
+  // A rank that had nothing to learn from has no gradients, but its weights may have others'.
+  std::vector<double> there;
+  for (const Slot& slot : slots_) there.push_back(slot.parameter->value.grad().defined() ? 1 : 0);
+  ranks_.sum(there);
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
     if (slot.owner < 0) continue;
-    Tensor& gradient = slot.parameter->value.mutable_grad();
-    if (mine(slot) && gradient.defined()) {
-      gradient.copy_(part_of(slot, own.unsqueeze(0), 0));
-    } else {
-      gradient = Tensor();
-    }
+    slot.parameter->value.mutable_grad() =
+        mine(slot) && there[i] > 0 ? part_of(slot, own.unsqueeze(0), 0).clone() : Tensor();
   }
 }
 

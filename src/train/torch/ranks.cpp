@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
 #include <system_error>
 #include <utility>
@@ -92,6 +91,7 @@ RankSetup rank_setup(const std::function<const char*(const char*)>& variable) {
   if (const char* port = variable("MASTER_PORT")) {
     setup.port = static_cast<std::uint16_t>(number(port, "MASTER_PORT", 65535));
   }
+  if (const char* interface = variable("GLOO_SOCKET_IFNAME")) setup.interface = interface;
   const char* agent = variable("TORCHELASTIC_USE_AGENT_STORE");
   setup.agent_listens = agent != nullptr && std::string_view(agent) == "True";
   if (const char* attempt = variable("TORCHELASTIC_RESTART_COUNT")) setup.attempt = attempt;
@@ -134,11 +134,11 @@ Ranks Ranks::join(const RankSetup& setup) {
         "fathom/" + setup.attempt,
         c10::make_intrusive<c10d::TCPStore>(here ? "127.0.0.1" : setup.host, meeting));
     const auto options = c10d::ProcessGroupGloo::Options::create(setup.patience);
-    const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
-    options->devices.push_back(interface != nullptr
-                                   ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
-                               : here ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                                      : c10d::ProcessGroupGloo::createDefaultDevice());
+    using Gloo = c10d::ProcessGroupGloo;
+    options->devices.push_back(!setup.interface.empty()
+                                   ? Gloo::createDeviceForInterface(setup.interface)
+                               : here ? Gloo::createDeviceForHostname("127.0.0.1")
+                                      : Gloo::createDefaultDevice());
     ranks.group_ = std::make_shared<Group>(
         Group{c10::make_intrusive<c10d::ProcessGroupGloo>(store, setup.rank, setup.size, options),
               setup.patience});

@@ -23,6 +23,7 @@ struct RankSetup {
   int here = 1;                    // ranks on this machine
   std::string host = "127.0.0.1";  // of the first rank
   std::uint16_t port = 29500;
+  std::string interface;                // of the network; empty: the host name's
   bool agent_listens = false;           // torchrun itself keeps the meeting place
   std::string attempt;                  // apart from what torchrun started before
   std::chrono::seconds patience{1800};  // with ranks that say nothing

@@ -262,18 +262,21 @@ Tensor& TorchModel::parameter(const std::string& name) {
 // --- a pass --------------------------------------------------------------------------------------
 
 TorchModel::View TorchModel::view_of(const TokenRows& rows) {
-  const std::int64_t length = rows.tokens.size(1);
+  std::int64_t length = rows.tokens.size(1);
   Tensor positions = rows.positions;
   if (!positions.defined()) {
     positions = at::arange(length, rows.tokens.options()).unsqueeze(0).expand_as(rows.tokens);
+  } else {
+    length = positions.max().item<std::int64_t>() + 1;  // of the longest document
   }
   require(length <= config_.max_position_embeddings, ErrorCode::InvalidArgument,
-          "rows of {} tokens, but the model has {} positions (max_position_embeddings)", length,
+          "{} tokens in a row, but the model has {} positions (max_position_embeddings)", length,
           config_.max_position_embeddings);
   if (rotary_.size() < length) {
     rotary_ = RotaryTable(config_.rope, std::max<std::int64_t>(length, 256), options_.device);
   }
-  return {rotary_.at(positions), sight_of(rows.tokens, rows.documents, options_.compute)};
+  return {rotary_.at(positions),
+          sight_of(rows.tokens, rows.documents, rows.prefixes, options_.compute)};
 }
 
 Tensor TorchModel::embed(const Tensor& tokens) const {

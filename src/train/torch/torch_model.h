@@ -25,6 +25,9 @@ struct TokenRows {
   Tensor tokens;
   Tensor positions;  // undefined: 0, 1, ... in each row
   Tensor documents;  // numbers; a token sees no other document than its own; undefined: all earlier
+  /// The place in the row of the first token of another document, that each token's goes on from
+  /// and sees all of: the last before it that goes on from none. -1: none. Undefined: none for all.
+  Tensor prefixes = {};
 };
 
 /// Of one forward pass.

@@ -42,7 +42,7 @@ void check(const RunOptions& options) {
 
 TrainingRun::TrainingRun(RunOptions options)
     : options_(std::move(options)),
-      folder_(options_.run, options_.tensorboard, options_.ranks.first()),
+      checkpoints_(options_.run, options_.tensorboard, options_.keep, options_.ranks),
       tokenizer_(Tokenizer::from_json(options_.texts.tokenizer, options_.texts.tokenizer_config)) {
   check(options_);
   model_ = make_model(options_);
@@ -50,6 +50,11 @@ TrainingRun::TrainingRun(RunOptions options)
   require(model_->config().vocab_size >= vocabulary, ErrorCode::InvalidArgument,
           "the tokenizer has {} tokens, but the model's vocab_size is {}", vocabulary,
           model_->config().vocab_size);
+  // A document may be as long as a row.
+  const std::int64_t positions = model_->config().max_position_embeddings;
+  require(static_cast<std::int64_t>(options_.row_tokens) <= positions, ErrorCode::InvalidArgument,
+          "rows of {} tokens, but the model has {} positions (max_position_embeddings)",
+          options_.row_tokens, positions);
   if (options_.lora.rank > 0) model_->add_adapters(options_.lora, options_.seed);
   if (options_.expert_parallel) model_->spread_experts(options_.ranks);
   optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer, options_.ranks);
@@ -91,33 +96,18 @@ Json TrainingRun::identity() const {
 }
 
 Json TrainingRun::state() const {
-  Json json{
+  return {
       {"step", step_}, {"tokens", tokens_}, {"place", options_.rows->place()}, {"run", identity()}};
-  if (best_step_) json["best"] = {{"step", *best_step_}, {"loss", *best_loss_}};
-  return json;
 }
 
 void TrainingRun::resume() {
-  const std::vector<std::int64_t> steps = folder_.steps();
-  if (steps.empty()) return folder_.cut_log(0);
-  const auto place = folder_.checkpoint(steps.back());
-  const Json state = read_checkpoint_state(place);
-  try {
-    require_same_run(state.at("run"), identity(), folder_.path());
+  const auto take = [&](const Json& state, const std::filesystem::path&) {
     step_ = state.at("step").get<std::int64_t>();
     tokens_ = state.at("tokens").get<double>();
     options_.rows->seek(state.at("place"));
-    if (state.contains("best")) {
-      best_step_ = state["best"].at("step").get<std::int64_t>();
-      best_loss_ = state["best"].at("loss").get<double>();
-    }
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::Corrupt, "{}/trainer.json: {}", place.string(), error.what());
-  }
-  read_checkpoint(place, state, *model_, *optimizer_);
-  saved_ = step_;
-  resumed_ = true;
-  folder_.cut_log(step_);
+  };
+  resumed_ = checkpoints_.reopen(identity(), take, *model_, *optimizer_);
+  folder().cut_log(step_);
 }
 
 std::vector<MicroBatch> TrainingRun::next_batch(std::int64_t rows) {
@@ -157,7 +147,7 @@ RunLine TrainingRun::step() {
   require(skipped_ < kMostSkipped, ErrorCode::Internal,
           "{} steps in a row gave no finite loss or gradient: the run has diverged; the last "
           "checkpoint is of step {}",
-          skipped_, saved_);
+          skipped_, checkpoints_.last_saved());
   ++step_;
   tokens_ += static_cast<double>(line.report.tokens);
   line.step = step_;
@@ -170,11 +160,7 @@ RunLine TrainingRun::step() {
   if (due(options_.evaluate_every)) {
     if (!evaluation_.empty()) {
       line.evaluation = trainer_->evaluate(evaluation_);
-      if (!best_loss_ || *line.evaluation < *best_loss_) {
-        best_loss_ = line.evaluation;
-        best_step_ = step_;
-        keep = true;
-      }
+      if (checkpoints_.lowest(*line.evaluation, step_)) keep = true;
     }
     line.samples = sample();
   }
@@ -193,7 +179,7 @@ RunLine TrainingRun::step() {
   if (options_.trainer.teacher) log["divergence"] = line.report.divergence;
   if (line.evaluation) log["evaluation"] = *line.evaluation;
   if (!line.samples.empty()) log["samples"] = line.samples;
-  folder_.log(log);  // first: what goes on from the checkpoint does not write this line again
+  folder().log(log);  // first: what goes on from the checkpoint does not write this line again
   if (keep) save();
   return line;
 }
@@ -225,18 +211,7 @@ std::vector<std::string> TrainingRun::sample() {
 }
 
 void TrainingRun::save() {
-  if (saved_ == step_) return;
-  const Ranks& ranks = options_.ranks;
-  ranks.together([&] {
-    if (ranks.first()) folder_.begin(step_);
-  });
-  write_checkpoint(folder_.partial(step_), *model_, options_.texts, *optimizer_, state(), ranks);
-  ranks.together([&] {
-    if (!ranks.first()) return;
-    folder_.commit(step_);
-    folder_.prune(options_.keep, best_step_);
-  });
-  saved_ = step_;
+  checkpoints_.save(step_, state(), *model_, options_.texts, *optimizer_);
 }
 
 double TrainingRun::flop_per_token() const {

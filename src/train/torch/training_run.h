@@ -11,9 +11,8 @@
 
 #include "engine/engine.h"
 #include "train/row_source.h"
-#include "train/run_folder.h"
 #include "train/schedule.h"
-#include "train/torch/model_folder.h"
+#include "train/torch/run_checkpoints.h"
 #include "train/torch/trainer.h"
 
 namespace fathom::train {
@@ -80,7 +79,7 @@ class TrainingRun {
   double tokens() const { return tokens_; }
   /// Went on from a checkpoint.
   bool resumed() const { return resumed_; }
-  const RunFolder& folder() const { return folder_; }
+  const RunFolder& folder() const { return checkpoints_.folder(); }
   /// Operations that a token costs: three forward passes, multi-token prediction included.
   double flop_per_token() const;
 
@@ -95,16 +94,14 @@ class TrainingRun {
   void compare_ranks() const;
 
   RunOptions options_;
-  RunFolder folder_;
+  RunCheckpoints checkpoints_;
   Tokenizer tokenizer_;
   std::unique_ptr<TorchModel> model_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Trainer> trainer_;
   std::vector<MicroBatch> evaluation_;
-  std::int64_t step_ = 0, saved_ = -1, skipped_ = 0;
+  std::int64_t step_ = 0, skipped_ = 0;
   double tokens_ = 0;
-  std::optional<std::int64_t> best_step_;
-  std::optional<double> best_loss_;
   bool resumed_ = false;
 };
 

@@ -147,11 +147,29 @@ Tensor documents_of(const std::vector<std::vector<std::int64_t>>& rows) {
   return at::stack(all);
 }
 
+/// Where each token's document's prefix begins, or -1.
+Tensor prefixes_of(const std::vector<std::vector<std::int64_t>>& documents,
+                   const std::vector<std::vector<bool>>& goes_on) {
+  if (goes_on.empty()) return {};
+  std::vector<Tensor> rows;
+  for (std::size_t r = 0; r < documents.size(); ++r) {
+    std::vector<std::int64_t> row;
+    std::int64_t root = 0;
+    for (std::size_t d = 0; d < documents[r].size(); ++d) {
+      if (!goes_on[r][d]) root = static_cast<std::int64_t>(row.size());
+      row.insert(row.end(), static_cast<std::size_t>(documents[r][d]), goes_on[r][d] ? root : -1);
+    }
+    rows.push_back(at::tensor(row, at::kLong));
+  }
+  return at::stack(rows);
+}
+
 TEST(Fused, AttentionIsItsTwin) {
   at::manual_seed(5);
   struct Case {
     std::int64_t heads, kv_heads, dim, v_dim;
     std::vector<std::vector<std::int64_t>> documents;
+    std::vector<std::vector<bool>> goes_on = {};  // from the last document that does not
   };
   const Case cases[] = {
       {1, 1, 1, 1, {{1}}},
@@ -159,15 +177,19 @@ TEST(Fused, AttentionIsItsTwin) {
       {6, 2, 16, 16, {{64, 1, 65}, {129, 1}}},  // blocks of queries, and one over
       {3, 1, 7, 9, {{200}, {31, 169}}},
       {4, 4, 24, 40, {{33}}},
+      {2, 1, 24, 16, {{5, 3, 1, 70, 8, 9}}, {{false, true, true, true, false, true}}},
+      {2, 2, 8, 8, {{66, 2, 2}, {20, 30, 20}}, {{false, true, true}, {false, false, true}}},
+      // Cut into parts where a document goes on from none.
+      {1, 1, 8, 8, {{300, 250, 100, 600, 10, 40}}, {{false, true, true, false, false, true}}},
   };
   for (const Case& c : cases) {
     const Tensor documents = documents_of(c.documents);
     const std::int64_t rows = documents.size(0), length = documents.size(1);
-    const Sight sight = sight_of(documents, documents, at::kFloat);
+    const Tensor prefixes = prefixes_of(c.documents, c.goes_on);
+    const Sight sight = sight_of(documents, documents, prefixes, at::kFloat);
     ASSERT_TRUE(sight.fused);
-    const Tensor same = sight.starts.unsqueeze(1) == sight.starts.unsqueeze(2);
-    const Tensor mask =
-        at::zeros(same.sizes()).masked_fill_(same.tril().logical_not(), -INFINITY).unsqueeze(1);
+    // In a type that the loops do not take there is a mask.
+    const Tensor mask = sight_of(documents, documents, prefixes, at::kDouble).mask.to(at::kFloat);
     // Values are a part of wider heads, as MLA has them.
     const Tensor q = at::randn({rows, length, c.heads, c.dim});
     const Tensor k = at::randn({rows, length, c.kv_heads, c.dim});
@@ -175,7 +197,8 @@ TEST(Fused, AttentionIsItsTwin) {
     compare(
         {q, k, kv},
         [&](auto& t) {
-          return fused::attention(t[0], t[1], t[2].narrow(-1, 3, c.v_dim), sight.starts, 0.3);
+          return fused::attention(t[0], t[1], t[2].narrow(-1, 3, c.v_dim), sight.starts,
+                                  sight.prefixes, 0.3);
         },
         [&](auto& t) {
           return plain::attention(t[0], t[1], t[2].narrow(-1, 3, c.v_dim), mask, 0.3);
@@ -183,24 +206,24 @@ TEST(Fused, AttentionIsItsTwin) {
         "attention of " + std::to_string(c.dim));
     // BF16 in and out, F32 within: nearer than one more rounding.
     const auto half = [](const Tensor& t) { return t.to(at::kBFloat16); };
-    const Tensor wide =
-        fused::attention(half(q).to(at::kFloat), half(k).to(at::kFloat),
-                         half(kv).to(at::kFloat).narrow(-1, 3, c.v_dim), sight.starts, 0.3);
-    const Tensor narrow =
-        fused::attention(half(q), half(k), half(kv).narrow(-1, 3, c.v_dim), sight.starts, 0.3);
+    const Tensor wide = fused::attention(half(q).to(at::kFloat), half(k).to(at::kFloat),
+                                         half(kv).to(at::kFloat).narrow(-1, 3, c.v_dim),
+                                         sight.starts, sight.prefixes, 0.3);
+    const Tensor narrow = fused::attention(half(q), half(k), half(kv).narrow(-1, 3, c.v_dim),
+                                           sight.starts, sight.prefixes, 0.3);
     EXPECT_TRUE(narrow.equal(half(wide)));
   }
 }
 
 TEST(Fused, LongDocumentsAreLeftToPyTorch) {
   const Tensor tokens = at::zeros({1, 4000}, at::kLong);
-  const Sight whole = sight_of(tokens, {}, at::kFloat);
+  const Sight whole = sight_of(tokens, {}, {}, at::kFloat);
   EXPECT_FALSE(whole.fused);
   EXPECT_FALSE(whole.mask.defined());
-  const Sight cut = sight_of(tokens, documents_of({{3900, 100}}), at::kFloat);
+  const Sight cut = sight_of(tokens, documents_of({{3900, 100}}), {}, at::kFloat);
   EXPECT_FALSE(cut.fused);
   EXPECT_TRUE(cut.mask.defined());
-  EXPECT_TRUE(sight_of(tokens, documents_of({{2000, 2000}}), at::kBFloat16).fused);
+  EXPECT_TRUE(sight_of(tokens, documents_of({{2000, 2000}}), {}, at::kBFloat16).fused);
 }
 
 TEST(Fused, KeysShareTheirTurnedPart) {

@@ -5,17 +5,21 @@
 #include <torch/torch.h>
 
 #include <fstream>
+#include <map>
 
 #include "base/error.h"
 #include "formats/test_files.h"
 #include "tokenizer/tokenizer_json_writer.h"
 #include "train/torch/grpo.h"
-#include "train/torch/tiny_twin.h"
+#include "train/torch/in_ranks.h"
+#include "train/torch/tiny_run.h"
 
 namespace fathom::train {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::Each;
+using ::testing::ElementsAre;
 
 class GrpoRun : public ::testing::Test {
  protected:
@@ -145,6 +149,157 @@ TEST_F(GrpoRun, InterruptedItEndsWithTheSameBits) {
         << one.model().parameters()[i].name;
   }
   EXPECT_EQ(log(whole), log(parts));
+}
+
+TEST_F(GrpoRun, EnginesExpertsAreReplayed) {
+  // In BF16 the trainer's router sees other numbers than the engine's, and would choose otherwise
+  // at times.
+  const fs::path large = make("large");
+  write_model_folder(large, TorchModel::random(tiny_config(), {}, 0.3, 1),
+                     read_model_texts(folder_.path() / "model"));
+  GrpoOptions o = options("own");
+  o.weights = large;
+  o.twin.compute = at::kBFloat16;
+  o.max_tokens = 20;
+  o.policy.kl = 1e-9;  // all answers are looked at
+  for (const bool replays : {false, true}) {
+    o.run = folder_.path() / (replays ? "replayed" : "own");
+    o.replay_routing = replays;
+    const GrpoReport report = Grpo(o).step();
+    EXPECT_EQ(report.rerouted > 0, replays);
+    EXPECT_LT(report.rerouted, 0.1);
+  }
+  // In F32 they choose alike, so that it would be seen if experts went to the wrong tokens.
+  o.run = folder_.path() / "f32";
+  o.twin.compute = at::kFloat;
+  const GrpoReport report = Grpo(o).step();
+  EXPECT_LT(report.rerouted, 1e-3);
+  EXPECT_LT(report.gap, 1e-3);
+}
+
+TEST_F(GrpoRun, TwoRanksLearnAsOneDoes) {
+  GrpoOptions o = options("one");
+  o.steps = 4;
+  o.questions = 5;
+  o.evaluation = {{"a=", "1"}, {"d=", "3"}};
+  o.evaluate_every = 2;
+  o.policy.kl = 0.01;
+  std::map<std::string, Tensor> one;
+  for (const int size : {1, 2, 3}) {
+    o.run = folder_.path() / std::to_string(size);
+    const auto errors = in_ranks(size, [&](const Ranks& ranks) {
+      GrpoOptions own = o;
+      own.ranks = ranks;
+      own.threads = 1;
+      Grpo run(own);
+      while (!run.done()) run.step();
+      run.save();
+      if (size == 1) one = weights_of(run.model());
+      for (const auto& [name, value] : weights_of(run.model())) {
+        EXPECT_LT((value - one.at(name)).abs().max().item<double>(), 2e-3) << name;
+      }
+    });
+    EXPECT_THAT(errors, Each(""));
+  }
+  const auto lines = [](const fs::path& run) {
+    std::vector<nlohmann::json> all;
+    std::ifstream file(run / "log.jsonl");
+    for (std::string line; std::getline(file, line);) all.push_back(nlohmann::json::parse(line));
+    return all;
+  };
+  const auto alone = lines(folder_.path() / "1");
+  for (const char* several : {"2", "3"}) {
+    const auto shared = lines(folder_.path() / several);
+    ASSERT_EQ(shared.size(), alone.size());
+    // While weights are the same, so are answers.
+    for (const char* name : {"reward", "length", "equal_groups", "entropy", "gradient_norm"}) {
+      EXPECT_NEAR(shared[0].at(name), alone[0].at(name), 1e-4) << name;
+    }
+  }
+}
+
+TEST_F(GrpoRun, AFailingRewardOfOneRankStopsAll) {
+  GrpoOptions o = options("run");
+  const auto errors = in_ranks(2, [&](const Ranks& ranks) {
+    GrpoOptions own = o;
+    own.ranks = ranks;
+    own.threads = 1;
+    own.rewards[0].of = [&](const Attempt& attempt) -> double {
+      require(attempt.number != 40, ErrorCode::InvalidArgument, "the reward failed");
+      return 1;
+    };
+    Grpo(own).step();
+  });
+  EXPECT_THAT(errors, ElementsAre("cancelled: rank 0 of 2 stops, because rank 1 failed",
+                                  "invalid_argument: the reward failed"));
+}
+
+TEST(AnswerBatch, HasWhatIsAskedForWhereItIs) {
+  Sample a, b, c;
+  a.tokens = {5, 6, 7, 8};
+  a.prompt = 2;
+  b.tokens = {5, 6, 4};  // shares its prompt
+  b.prompt = 2;
+  c.tokens = {9, 3, 1};
+  c.prompt = 1;
+  for (int i = 0; i < 3 * 2 * 2; ++i) a.routing.push_back(i);
+  for (int i = 0; i < 2 * 2 * 2; ++i) b.routing.push_back(50 + i);
+  for (int i = 0; i < 2 * 2 * 2; ++i) c.routing.push_back(100 + i);
+  const std::vector<const Sample*> all{&a, &b, &c};
+  const AnswerBatch batch = answer_batch(all, 0, 2, 2);
+  const auto numbers = [](const Tensor& t) {
+    const Tensor flat = t.flatten().contiguous();
+    return std::vector<std::int64_t>(flat.data_ptr<std::int64_t>(),
+                                     flat.data_ptr<std::int64_t>() + flat.numel());
+  };
+  EXPECT_THAT(numbers(batch.rows.tokens), ElementsAre(5, 6, 7, 9, 3));
+  EXPECT_THAT(numbers(batch.rows.positions), ElementsAre(0, 1, 2, 0, 1));
+  EXPECT_THAT(numbers(batch.rows.documents), ElementsAre(0, 0, 1, 3, 4));
+  EXPECT_THAT(numbers(batch.rows.prefixes), ElementsAre(-1, -1, 0, -1, 3));
+  EXPECT_THAT(numbers(batch.from), ElementsAre(1, 2, 1, 3, 4));
+  EXPECT_THAT(numbers(batch.target), ElementsAre(7, 8, 4, 3, 1));
+  EXPECT_THAT(numbers(batch.cell), ElementsAre(0, 1, 2, 4, 5));
+  ASSERT_EQ(batch.replay.size(), 2U);
+  EXPECT_THAT(numbers(batch.replay[1]), ElementsAre(2, 3, 6, 7, 10, 11, 102, 103, 106, 107));
+
+  // Long ones have a row each.
+  Sample large = a;
+  large.tokens.resize(3000, 1);
+  large.routing.clear();
+  a.routing.clear();
+  const std::vector<const Sample*> apart{&a, &large};
+  const AnswerBatch rows = answer_batch(apart, 0, 2, 2);
+  EXPECT_EQ(rows.rows.tokens.sizes(), at::IntArrayRef({2, 2999}));
+  EXPECT_FALSE(rows.rows.documents.defined());
+  EXPECT_EQ(rows.from[0].item<int>(), 1);
+  EXPECT_EQ(rows.from[2].item<int>(), 2999 + 1);
+  EXPECT_EQ(rows.cell[2].item<int>(), 2998);
+  EXPECT_EQ(rows.spread(at::ones({3000})).sum().item<double>(), 3000);
+  EXPECT_TRUE(rows.replay.empty());
+}
+
+TEST(AnswerBatch, SideBySideOrByThemselvesTheyAreTheSame) {
+  TorchModel model = TorchModel::random(tiny_config(), {}, 0.1, 1);
+  std::vector<Sample> samples(3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    for (std::size_t t = 0; t < 6 + 5 * i; ++t) {
+      samples[i].tokens.push_back(static_cast<std::int64_t>((7 * t + 31 * i) % 260));
+    }
+    samples[i].prompt = 2 + i;
+  }
+  const auto logits = [&](std::span<const Sample* const> some) {
+    const AnswerBatch batch = answer_batch(some, 0, 1, 2);
+    return model.logits(model.forward(batch.rows).states.flatten(0, 1).index_select(0, batch.from));
+  };
+  samples.push_back(samples[2]);  // a prompt that two share
+  samples[3].tokens[7] = 5;
+  const std::vector<const Sample*> order = learning_order(samples);
+  std::vector<Tensor> alone;
+  for (std::size_t i = 0; i < 4; ++i) alone.push_back(logits(std::span(order).subspan(i, 1)));
+  EXPECT_LT((logits(order) - at::cat(alone)).abs().max().item<double>(), 1e-5);
+  EXPECT_EQ(fitting(order, 6 + 11 + 16), 3U);
+  EXPECT_EQ(fitting(order, 6 + 11 + 16 + 12), 4U);
+  EXPECT_EQ(fitting(order, 1), 1U);
 }
 
 TEST_F(GrpoRun, GroupsThatAreEqualTeachNothingAndAreSaid) {

@@ -102,6 +102,20 @@ TEST_F(PretrainCommand, FromTextsToAModelThatRuns) {
                                 "--json"});
   ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
   EXPECT_TRUE(fs::exists(folder_ / "sft/step-00000004/model.safetensors"));
+  const Output dry = trainer({"grpo",         folder_ / "sft/step-00000004",
+                              "--tasks",      folder_ / "qa.jsonl",
+                              "--run",        folder_ / "rl",
+                              "--steps",      "200",
+                              "--questions",  "2",
+                              "--group",      "4",
+                              "--max-tokens", "4",
+                              "--end",        "<|end|>",
+                              "--threads",    "1",
+                              "--dry-run",    "--json"});
+  ASSERT_EQ(dry.exit_code, 0) << dry.err;
+  EXPECT_GT(dry.json().at("seconds").get<double>(), 0);
+  EXPECT_GT(dry.json().at("peak_memory_bytes").get<double>(), 1e7);
+  EXPECT_FALSE(fs::exists(folder_ / "rl"));
   const Output rewarded = trainer({"grpo",         folder_ / "sft/step-00000004",
                                    "--tasks",      folder_ / "qa.jsonl",
                                    "--run",        folder_ / "rl",

@@ -1,5 +1,4 @@
 // Several ranks: in one process as threads, each with its own place, and as real processes.
-#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -9,7 +8,7 @@
 #include <thread>
 
 #include "cli/run_program.h"
-#include "train/torch/free_port.h"
+#include "train/torch/in_ranks.h"
 #include "train/torch/tiny_run.h"
 
 namespace fathom::train {
@@ -18,31 +17,6 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-/// Does the work as each of so many ranks; what each threw.
-std::vector<std::string> in_ranks(int size, const std::function<void(const Ranks&)>& work) {
-  std::vector<std::string> errors(static_cast<std::size_t>(size));
-  std::vector<std::thread> threads;
-  const std::uint16_t port = free_port();
-  for (int rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&, rank] {
-      RankSetup setup;
-      setup.rank = rank;
-      setup.size = size;
-      setup.port = port;
-      setup.patience = std::chrono::seconds(60);
-      try {
-        at::set_num_threads(1);  // else they spin for each other
-        work(Ranks::join(setup));
-      } catch (const Error& error) {
-        errors[static_cast<std::size_t>(rank)] =
-            std::string(to_string(error.code())) + ": " + error.what();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  return errors;
-}
 
 // --- who there is --------------------------------------------------------------------------------
 
