@@ -89,7 +89,8 @@ train::GrpoOptions options_of(const GrpoArguments& arguments) {
   return options;
 }
 
-std::string line_text(const GrpoReport& report, const train::GrpoOptions& options, double seconds) {
+std::string line_text(const GrpoReport& report, const train::GrpoOptions& options, double seconds,
+                      double dollars_per_hour) {
   std::string text =
       fmt::format("step {}/{}  reward {:.3f}", report.step, options.steps, report.reward);
   if (options.rewards.size() > 1) {
@@ -104,8 +105,10 @@ std::string line_text(const GrpoReport& report, const train::GrpoOptions& option
       report.gradient_norm, report.gap, report.samples_per_s);
   if (options.replay_routing) text += fmt::format("  rerouted {:.2f} %", 100 * report.rerouted);
   if (options.policy.kl > 0) text += fmt::format("  KL {:.4f}", report.kl);
-  return text + "  ETA " +
-         format_duration(seconds * static_cast<double>(options.steps - report.step));
+  const double left = seconds * static_cast<double>(options.steps - report.step);
+  text += "  ETA " + format_duration(left);
+  if (dollars_per_hour > 0) text += fmt::format("  ${:.2f} to go", left / 3600 * dollars_per_hour);
+  return text;
 }
 
 std::string evaluation_text(const train::Evaluation& e) {
@@ -140,11 +143,13 @@ Json line_json(const GrpoReport& report) {
 }
 
 void tell(const GrpoReport& report, const train::GrpoOptions& options, double seconds,
-          const Context& context) {
+          double dollars_per_hour, const Context& context) {
   if (context.json) return print_json(line_json(report));
-  fmt::print(stderr, "{}\n", line_text(report, options, seconds));
+  fmt::print(stderr, "{}\n", line_text(report, options, seconds, dollars_per_hour));
   if (report.skipped) {
-    fmt::print(stderr, "  no update: every group had equal rewards, or the loss was not finite\n");
+    fmt::print(stderr, "  no update: {}\n",
+               report.diverged ? "the loss or the gradient was not finite"
+                               : "every group had equal rewards");
   }
   if (!report.evaluation) return;
   fmt::print(stderr, "  {}\n", evaluation_text(*report.evaluation));
@@ -218,7 +223,7 @@ void grpo(const GrpoArguments& arguments, Context& context) {
     }();
     const double step = report.sampling_seconds + report.training_seconds;
     seconds = seconds == 0 ? step : 0.9 * seconds + 0.1 * step;
-    if (tells) tell(report, options, seconds, context);
+    if (tells) tell(report, options, seconds, arguments.dollars_per_hour, context);
     if (options.ranks.most(InterruptGuard::take() ? 1 : 0) > 0) {
       run.save();
       fail(ErrorCode::Cancelled, "interrupted after step {}; the same command goes on from there",

@@ -15,6 +15,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::int64_t kMostDiverged = 20;
 constexpr std::uint64_t kSampling = 11;  // a purpose of random numbers
 
 double seconds_since(Clock::time_point start) {
@@ -194,6 +195,11 @@ GrpoReport Grpo::step() {
   const auto learning = Clock::now();
   learn(samples, report);
   report.training_seconds = seconds_since(learning);
+  diverged_ = report.diverged ? diverged_ + 1 : 0;
+  require(diverged_ < kMostDiverged, ErrorCode::Internal,
+          "{} steps in a row gave no finite loss or gradient: the run has diverged; the last "
+          "checkpoint is of step {}",
+          diverged_, checkpoints_.last_saved());
   report.samples_per_s =
       static_cast<double>(options_.questions * options_.group) / seconds_since(start);
   ++step_;

@@ -76,7 +76,8 @@ struct GrpoReport {
   double rerouted = 0;  // share of the engine's experts that the trainer would not choose itself
   double gradient_norm = 0;
   double largest_load = 0;  // of an expert, over the mean
-  bool skipped = false;     // nothing to learn from, or not finite
+  bool skipped = false;     // no update was made: nothing to learn from, or not finite
+  bool diverged = false;    // an update's loss or gradient was not finite
   double sampling_seconds = 0, training_seconds = 0;
   double samples_per_s = 0;
   std::optional<Evaluation> evaluation;
@@ -90,7 +91,8 @@ class Grpo {
   explicit Grpo(GrpoOptions options);
 
   bool done() const { return step_ >= options_.steps; }
-  /// Throws what rewards throw; the run is then as it was before the step.
+  /// Throws what rewards throw; the run is then as it was before the step. Throws Error(Internal)
+  /// if 20 steps in a row had a loss or gradient that was not finite.
   GrpoReport step();
   Evaluation evaluate();
   /// The same before the first step, as step 0 of the log.
@@ -137,7 +139,7 @@ class Grpo {
   Tokenizer tokenizer_;
   std::unique_ptr<TorchModel> model_, reference_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::int64_t step_ = 0;
+  std::int64_t step_ = 0, diverged_ = 0;
   std::uint64_t dealt_ = 0;     // tasks so far
   std::uint64_t attempts_ = 0;  // answers so far
   bool resumed_ = false;

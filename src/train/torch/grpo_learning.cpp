@@ -115,7 +115,10 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report, Sums& sums) {
   optimizer_->reduce_gradients();
   const double norm = optimizer_->gradient_norm();
   report.gradient_norm = std::max(report.gradient_norm, norm);
-  if (!std::isfinite(all[0]) || !std::isfinite(norm)) return;
+  if (!std::isfinite(all[0]) || !std::isfinite(norm)) {
+    report.diverged = true;
+    return;
+  }
   report.skipped = false;
   const double warm =
       options_.warmup > 0

@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <fstream>
+#include <limits>
 #include <map>
 
 #include "base/error.h"
@@ -300,6 +301,20 @@ TEST(AnswerBatch, SideBySideOrByThemselvesTheyAreTheSame) {
   EXPECT_EQ(fitting(order, 6 + 11 + 16), 3U);
   EXPECT_EQ(fitting(order, 6 + 11 + 16 + 12), 4U);
   EXPECT_EQ(fitting(order, 1), 1U);
+}
+
+TEST_F(GrpoRun, ADivergedRunEnds) {
+  GrpoOptions o = options("run");
+  o.rate = std::numeric_limits<double>::infinity();
+  o.rewards = {random_reward(3)};
+  Grpo run(o);
+  EXPECT_FALSE(run.step().skipped);  // after which no weight is finite
+  // The engine has no finite log-probability to sample by, and says so at once.
+  EXPECT_THROW(
+      {
+        for (int i = 0; i < 25; ++i) run.step();
+      },
+      Error);
 }
 
 TEST_F(GrpoRun, GroupsThatAreEqualTeachNothingAndAreSaid) {

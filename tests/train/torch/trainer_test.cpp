@@ -1,8 +1,10 @@
 // Optimisers, steps, runs: beside PyTorch's own, and beside themselves after a restart.
 #include <gmock/gmock.h>
 
+#include <sys/resource.h>
 #include <torch/torch.h>
 
+#include <csignal>
 #include <fstream>
 #include <limits>
 
@@ -246,6 +248,50 @@ TEST_F(Run, ASaveThatWasCutOffIsNoCheckpoint) {
   TrainingRun run(o);
   EXPECT_EQ(run.steps(), 4);
   EXPECT_FALSE(fs::exists(o.run / "step-00000006.partial"));
+}
+
+TEST_F(Run, AFullDiskLosesNothing) {
+  const auto without_best = [&](const char* name) {
+    RunOptions o = options(name);
+    o.evaluate_every = 0;
+    return o;
+  };
+  RunOptions whole = without_best("whole");
+  TrainingRun one(whole);
+  while (!one.done()) one.step();
+
+  RunOptions parts = without_best("parts");
+  std::signal(SIGXFSZ, SIG_IGN);  // then a file over the limit fails as on a full disk
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{20000, before.rlim_max};
+  {
+    TrainingRun run(parts);
+    while (run.steps() < 5) run.step();
+    run.save();
+    while (run.steps() < 9) run.step();
+    ::setrlimit(RLIMIT_FSIZE, &small);
+    try {
+      run.save();
+      ADD_FAILURE() << "there was room";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::Io);
+      EXPECT_THAT(error.what(), HasSubstr("step-00000009.partial"));
+      EXPECT_THAT(error.what(), HasSubstr("File too large"));
+    }
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    // What went before is whole, and what is in memory can still be saved.
+    EXPECT_TRUE(fs::exists(parts.run / "step-00000005" / "trainer.json"));
+    EXPECT_FALSE(fs::exists(parts.run / "step-00000009"));
+    EXPECT_EQ(TrainingRun(without_best("parts")).steps(), 5);
+    run.save();
+  }
+  TrainingRun rest(parts);
+  EXPECT_EQ(rest.steps(), 9);
+  while (!rest.done()) rest.step();
+  for (const auto& [name, value] : weights_of(one.model())) {
+    EXPECT_TRUE(torch::equal(value, weights_of(rest.model()).at(name))) << name;
+  }
 }
 
 TEST_F(Run, KeepsTheLastAndTheBest) {
