@@ -254,8 +254,10 @@ train::Teacher load_teacher(const train::RunOptions& options, const RunArguments
   twin.mtp_depth = 0;
   twin.fp8 = false;
   train::Teacher teacher;
-  teacher.model = std::make_shared<train::TorchModel>(
-      train::TorchModel::load(*open_checkpoint(arguments.teacher), twin).frozen_copy());
+  const auto weights = open_checkpoint(arguments.teacher);
+  teacher.model =
+      std::make_shared<train::TorchModel>(train::TorchModel::load(*weights, twin).frozen_copy());
+  teacher.digest = train::weights_digest(*weights);
   teacher.vocabulary = static_cast<std::int64_t>(own.vocab_size());
   teacher.weight = arguments.teacher_weight;
   teacher.temperature = arguments.teacher_temperature;

@@ -65,7 +65,10 @@ Grpo::Grpo(GrpoOptions options)
   }
   model_ = std::make_unique<TorchModel>(
       TorchModel::load(*open_checkpoint(options_.weights), options_.twin));
-  if (options_.lora.rank > 0) model_->add_adapters(options_.lora, options_.seed);
+  if (options_.lora.rank > 0) {
+    model_->add_adapters(options_.lora, options_.seed);
+    adapted_ = weights_digest(*open_checkpoint(options_.weights));
+  }
   optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer, options_.ranks);
   if (options_.policy.kl > 0) {
     reference_ = std::make_unique<TorchModel>(model_->frozen_copy());

@@ -138,6 +138,7 @@ class Grpo {
   RunCheckpoints checkpoints_;
   Tokenizer tokenizer_;
   std::unique_ptr<TorchModel> model_, reference_;
+  std::string adapted_;  // digest of what adapters adapt, which checkpoints do not keep
   std::unique_ptr<Optimizer> optimizer_;
   std::int64_t step_ = 0, diverged_ = 0;
   std::uint64_t dealt_ = 0;     // tasks so far

@@ -95,7 +95,10 @@ Json Grpo::identity() const {
                 {"kl", options_.policy.kl},
                 {"seed", options_.seed}};
   if (options_.replay_routing) identity["replay_routing"] = true;
-  if (options_.lora.rank > 0) identity["lora"] = lora_identity(options_.lora);
+  if (options_.lora.rank > 0) {
+    identity["lora"] = lora_identity(options_.lora);
+    identity["adapted weights"] = adapted_;
+  }
   return identity;
 }
 

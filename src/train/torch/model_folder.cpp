@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/content_digest.h"
 #include "base/error.h"
 #include "base/json_guard.h"
 #include "formats/safetensors_writer.h"
@@ -82,6 +83,15 @@ ModelTexts read_model_texts(const fs::path& folder) {
     texts.tokenizer_config = read_text_file(folder / "tokenizer_config.json", kMostText);
   }
   return texts;
+}
+
+std::string weights_digest(const Checkpoint& checkpoint) {
+  ContentDigest digest;
+  for (const std::string& name : checkpoint.names()) {
+    digest.add(std::string_view(name));
+    digest.add(checkpoint.tensor(name).data);
+  }
+  return digest.hex();
 }
 
 void write_model_folder(const fs::path& folder, const TorchModel& model, const ModelTexts& texts,

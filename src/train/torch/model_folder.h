@@ -19,6 +19,9 @@ struct ModelTexts {
 /// Of a model folder. Throws Error(NotFound | Io).
 ModelTexts read_model_texts(const std::filesystem::path& folder);
 
+/// Tells whether weights are the same: for what a run goes on from but does not keep.
+std::string weights_digest(const Checkpoint& checkpoint);
+
 /// A folder that the engine, and Hugging Face transformers, open. Weights as F32 or BF16, adapters
 /// added to them. Throws
 /// Error(Io), naming a full disk as such.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -39,6 +40,7 @@ struct Teacher {
   std::int64_t vocabulary = 0;  // tokens there are; what pads either model's table is left out
   double weight = 1;            // of its divergence; the texts' own loss has the rest
   double temperature = 1;
+  std::string digest = {};  // of its weights, for runs that go on
 };
 
 struct TrainerOptions {

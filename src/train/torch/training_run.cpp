@@ -55,7 +55,12 @@ TrainingRun::TrainingRun(RunOptions options)
   require(static_cast<std::int64_t>(options_.row_tokens) <= positions, ErrorCode::InvalidArgument,
           "rows of {} tokens, but the model has {} positions (max_position_embeddings)",
           options_.row_tokens, positions);
-  if (options_.lora.rank > 0) model_->add_adapters(options_.lora, options_.seed);
+  if (options_.lora.rank > 0) {
+    model_->add_adapters(options_.lora, options_.seed);
+    if (!options_.weights.empty()) {
+      adapted_ = weights_digest(*open_checkpoint(options_.weights));
+    }
+  }
   if (options_.expert_parallel) model_->spread_experts(options_.ranks);
   optimizer_ = std::make_unique<Optimizer>(*model_, options_.optimizer, options_.ranks);
   trainer_ = std::make_unique<Trainer>(*model_, *optimizer_, options_.trainer, options_.ranks);
@@ -87,9 +92,14 @@ Json TrainingRun::identity() const {
                 {"mtp_depth", options_.twin.mtp_depth},
                 {"optimizer", options_.optimizer.kind == OptimizerKind::Muon ? "muon" : "adamw"},
                 {"seed", options_.seed}};
-  if (options_.lora.rank > 0) identity["lora"] = lora_identity(options_.lora);
+  if (options_.lora.rank > 0) {
+    identity["lora"] = lora_identity(options_.lora);
+    identity["adapted weights"] = adapted_;
+  }
   if (const auto& teacher = options_.trainer.teacher) {
-    identity["teacher"] = {{"weight", teacher->weight}, {"temperature", teacher->temperature}};
+    identity["teacher"] = {{"weight", teacher->weight},
+                           {"temperature", teacher->temperature},
+                           {"weights", teacher->digest}};
   }
   identity.update(options_.rows->identity());
   return identity;

@@ -97,6 +97,7 @@ class TrainingRun {
   RunCheckpoints checkpoints_;
   Tokenizer tokenizer_;
   std::unique_ptr<TorchModel> model_;
+  std::string adapted_;  // digest of what adapters adapt, which checkpoints do not keep
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Trainer> trainer_;
   std::vector<MicroBatch> evaluation_;

@@ -402,6 +402,16 @@ TEST_F(GrpoRun, AdaptersAloneLearnAndGoOnBitForBit) {
   EXPECT_TRUE(second.resumed());
   while (!second.done()) second.step();
   EXPECT_EQ(log(halves), log(whole));
+  // A checkpoint has the adapters alone: what they adapt must be the same.
+  GrpoOptions other = halves;
+  other.weights = make("other");
+  write_model_folder(other.weights, TorchModel::random(tiny_config(), {}, 0.05, 2), other.texts);
+  try {
+    Grpo run_on_other(other);
+    ADD_FAILURE() << "other weights were taken";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("was begun with adapted weights"));
+  }
 }
 
 }  // namespace
