@@ -29,6 +29,35 @@ test('the stream helper gathers a message', async () => {
   assert.match(await runner.finalContent(), /Paris/);
 });
 
+const weather = { type: 'function', function: { name: 'weather', description: 'The weather of a city.', strict: true,
+  parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'],
+    additionalProperties: false } } };
+const asked = { ...settings, messages: [{ role: 'user', content: 'Is it warm in Paris?' }], max_tokens: 100,
+  tools: [weather], tool_choice: { type: 'function', function: { name: 'weather' } } };
+
+test('a tool, streamed or not, and its result', async () => {
+  const answer = await client.chat.completions.create(asked);
+  const message = answer.choices[0].message;
+  assert.equal(answer.choices[0].finish_reason, 'tool_calls');
+  assert.equal(message.tool_calls[0].function.name, 'weather');
+  assert.equal(typeof JSON.parse(message.tool_calls[0].function.arguments).city, 'string');
+
+  const streamed = await client.chat.completions.stream(asked).finalMessage();
+  assert.equal(streamed.tool_calls[0].function.arguments, message.tool_calls[0].function.arguments);
+
+  const after = await client.chat.completions.create({ ...asked, tool_choice: 'none', messages: [...asked.messages,
+    message, { role: 'tool', tool_call_id: message.tool_calls[0].id, content: '21 degrees' }] });
+  assert.ok(after.choices[0].message.content.length > 0);
+});
+
+test('a tool that is run', async () => {
+  let city;
+  const runner = client.chat.completions.runTools({ ...asked, tools: [{ type: 'function', function: {
+    ...weather.function, parse: JSON.parse, function: (args) => { city = args.city; return '21 degrees'; } } }] });
+  await runner.done();
+  assert.equal(typeof city, 'string');
+});
+
 test('an aborted stream ends', async () => {
   const stream = await client.chat.completions.create({ ...settings, stream: true, max_tokens: 200 });
   for await (const chunk of stream) {
