@@ -362,11 +362,14 @@ class Compiler {
   }
 
   Expr numeric(const Json& s, bool integer, const std::string& path) {
-    if (s.contains("multipleOf")) {
-      if (number(s, "multipleOf", path) != 1) refuse(path, "multipleOf");
-      integer = true;
-    }
     NumberBounds bounds;
+    if (s.contains("multipleOf")) {
+      if (number(s, "multipleOf", path) == 1) {
+        integer = true;
+      } else {
+        bounds.multiple_of = s.at("multipleOf");
+      }
+    }
     bounds.integer = integer;
     using Bound = std::optional<NumberBounds::Bound>;
     const auto read = [&](const char* inclusive, const char* exclusive, Bound& to, bool low) {
@@ -383,7 +386,7 @@ class Compiler {
     };
     read("minimum", "exclusiveMinimum", bounds.low, true);
     read("maximum", "exclusiveMaximum", bounds.high, false);
-    if (bounds.low || bounds.high) return number_range(b_, bounds);
+    if (bounds.low || bounds.high || bounds.multiple_of) return number_range(b_, bounds);
     return integer ? text_.integer() : text_.number();
   }
 

@@ -1,6 +1,7 @@
 // Which texts a schema's grammar has. The public suite is run by scripts/schema_suite.
 #include "grammar/json_schema.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -96,6 +97,47 @@ TEST(JsonSchema, EveryTextIsValidAndTheUsualOnesArePossible) {
   }
 }
 
+TEST(JsonSchema, MultiplesAreThoseOfArithmetic) {
+  // In hundredths, so that nothing is rounded.
+  struct Multiples {
+    const char* step;
+    int hundredths;
+    bool integer;
+    int low, high;  // in hundredths
+  };
+  const Multiples cases[] = {{"0.25", 25, false, -300, 300},   {"0.5", 50, false, 25, 1275},
+                             {"1.5", 150, false, -1000, 1000}, {"7", 700, true, -2500, 9999},
+                             {"0.01", 1, false, -12, 208},     {"5", 500, false, 500, 12000},
+                             {"0.75", 75, true, -4000, 4000},  {"12", 1200, true, 3600, 3700},
+                             {"1e1", 1000, true, 0, 20000},    {"0.04", 4, false, 97, 303}};
+  for (const Multiples& c : cases) {
+    for (const bool bounded : {true, false}) {
+      std::string schema =
+          fmt::format(R"({{"type":"{}","multipleOf":{})", c.integer ? "integer" : "number", c.step);
+      if (bounded) {
+        schema +=
+            fmt::format(R"(,"minimum":{},"exclusiveMaximum":{})", c.low / 100.0, c.high / 100.0);
+      }
+      Automaton automaton(of((schema + "}").c_str()), 16);
+      for (int n = -6000; n <= 21000; ++n) {
+        const bool valid = n % c.hundredths == 0 && !(c.integer && n % 100 != 0) &&
+                           (!bounded || (n >= c.low && n < c.high));
+        const std::string text = fmt::format("{}", n / 100.0);
+        ASSERT_EQ(matches(automaton, text), valid) << schema << " " << text;
+      }
+    }
+  }
+  EXPECT_FALSE(matches(of(R"({"multipleOf":0.5})"), "-0"));
+  EXPECT_TRUE(matches(of(R"({"multipleOf":1000})"), "123456789012000"));
+  EXPECT_FALSE(matches(of(R"({"multipleOf":1000})"), "123456789012345"));
+  try {
+    of(R"({"multipleOf":-2})");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::InvalidArgument);
+  }
+}
+
 TEST(JsonSchema, RefusesByNameWhatItCannotKeepTo) {
   const std::pair<const char*, const char*> refused[] = {
       {R"({"not":{"type":"string"}})", "#: the schema's keyword not is"},
@@ -103,7 +145,7 @@ TEST(JsonSchema, RefusesByNameWhatItCannotKeepTo) {
        "#/properties/a: the schema's keyword patternProperties"},
       {R"({"type":"array","uniqueItems":true})", "uniqueItems"},
       {R"({"type":"array","contains":{}})", "contains"},
-      {R"({"type":"number","multipleOf":0.5})", "multipleOf"},
+      {R"({"type":"number","multipleOf":0.12345})", "multipleOf"},
       {R"({"oneOf":[{"type":"string"},{"minLength":3,"type":"string"}]})", "oneOf"},
       {R"({"$ref":"https://example.com/schema"})", "https://example.com/schema"},
       {R"({"type":"string","pattern":"a","maxLength":3})", "pattern together with"},
