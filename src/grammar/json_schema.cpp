@@ -11,6 +11,7 @@
 #include "grammar/number_range.h"
 #include "grammar/regex.h"
 #include "grammar/schema_merge.h"
+#include "grammar/string_formats.h"
 
 namespace fathom::grammar {
 namespace {
@@ -24,30 +25,6 @@ constexpr const char* kRefusedOfObjects[] = {"patternProperties", "propertyNames
                                              "dependentRequired", "dependencies"};
 constexpr const char* kRefusedOfArrays[] = {"contains", "minContains", "maxContains",
                                             "unevaluatedItems"};
-
-struct Format {
-  const char* name;
-  const char* pattern;
-};
-#define FATHOM_DATE                                                              \
-  "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12]" \
-  "[0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
-#define FATHOM_TIME                                                              \
-  "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[" \
-  "0-3]):[0-5][0-9])"
-constexpr Format kFormats[] = {
-    {"date", "^" FATHOM_DATE "$"},
-    {"time", "^" FATHOM_TIME "$"},
-    {"date-time", "^" FATHOM_DATE "T" FATHOM_TIME "$"},
-    {"uuid", "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"},
-    {"ipv4",
-     "^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}"
-     "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$"},
-    {"email",
-     "^[A-Za-z0-9]+([._+-][A-Za-z0-9]+)*@[A-Za-z0-9]+(-[A-Za-z0-9]+)*"
-     "(\\.[A-Za-z0-9]+(-[A-Za-z0-9]+)*)+$"}};
-#undef FATHOM_DATE
-#undef FATHOM_TIME
 
 class Compiler {
  public:
@@ -351,10 +328,9 @@ class Compiler {
               path);
       return string_matching(text_, s.at("pattern").get_ref<const std::string&>());
     }
-    if (s.contains("format") && !least && !most) {
-      for (const Format& format : kFormats) {
-        if (s.at("format") == format.name) return string_matching(text_, format.pattern);
-      }
+    if (s.contains("format") && s.at("format").is_string() && !least && !most) {
+      const char* pattern = pattern_of_format(s.at("format").get_ref<const std::string&>());
+      if (pattern != nullptr) return string_matching(text_, pattern);
     }
     if (!least && !most) return text_.string();
     if (least.value_or(0) > most.value_or(kUnbounded)) return nothing();
