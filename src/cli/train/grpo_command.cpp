@@ -179,6 +179,7 @@ void dry_run(train::GrpoOptions options, double dollars_per_hour, const Context&
                        {"tokens_per_answer", report.length},
                        {"sampling_seconds", report.sampling_seconds},
                        {"training_seconds", report.training_seconds},
+                       {"flop", steps * report.flop},
                        {"seconds", steps * step},
                        {"dollars", cost},
                        {"peak_memory_bytes", peak_memory()}});
@@ -186,6 +187,8 @@ void dry_run(train::GrpoOptions options, double dollars_per_hour, const Context&
   print_parameters(count);
   fmt::print("answers     {} a step of {:.0f} tokens, {:.0f} answers/s\n",
              options.questions * options.group, report.length, report.samples_per_s);
+  fmt::print("work        {:.3g} FLOP, at {:.1f} GFLOP/s\n", steps * report.flop,
+             report.flop / step / 1e9);
   fmt::print("memory      {} at most in two steps\n", format_bytes(peak_memory()));
   fmt::print(
       "time        {} for {:.0f} steps: {:.2f} s of sampling and {:.2f} s of learning each; "

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "config/model_cost.h"
 #include "train/random.h"
 #include "train/torch/live_model.h"
 
@@ -88,6 +89,10 @@ std::unique_ptr<Engine> Grpo::make_engine(std::size_t requests) const {
   return rollout_engine(live_checkpoint(*model_, options_.texts.config), tokenizer_, engine);
 }
 
+double Grpo::flop_per_token() const {
+  return forward_work(model_->config(), static_cast<double>(options_.max_tokens) / 2).total();
+}
+
 void Grpo::judge(std::vector<Sample>& group, std::uint64_t first, GrpoReport& report) const {
   std::vector<double> rewards;
   for (Sample& sample : group) {
@@ -144,7 +149,7 @@ std::vector<std::vector<Sample>> Grpo::ask(Engine& engine, std::size_t questions
 std::vector<Sample> Grpo::gather(GrpoReport& report) {
   std::vector<Sample> kept;
   std::size_t missing = options_.questions;
-  double groups = 0, equal = 0;
+  double groups = 0, equal = 0, read = 0;
   const Ranks& ranks = options_.ranks;
   const auto engine = make_engine(options_.questions * options_.group);
   for (std::size_t round = 0; round < options_.most_rounds && missing > 0; ++round) {
@@ -156,6 +161,7 @@ std::vector<Sample> Grpo::gather(GrpoReport& report) {
         judge(group, number, report);
         number += group.size();
         ++groups;
+        read += static_cast<double>(group[0].prompt);
         const bool same =
             std::ranges::all_of(group, [](const Sample& s) { return s.advantage == 0; });
         equal += same;
@@ -167,7 +173,7 @@ std::vector<Sample> Grpo::gather(GrpoReport& report) {
     attempts_ += missing * options_.group;
     missing -= static_cast<std::size_t>(std::llround(ranks.sum(taught)));
   }
-  std::vector<double> sums{groups, equal, report.reward, report.length, report.truncated};
+  std::vector<double> sums{groups, equal, report.reward, report.length, report.truncated, read};
   sums.insert(sums.end(), report.parts.begin(), report.parts.end());
   ranks.sum(sums);
   report.longest = ranks.most(report.longest);
@@ -176,7 +182,8 @@ std::vector<Sample> Grpo::gather(GrpoReport& report) {
   report.reward = sums[2] / answers;
   report.length = sums[3] / answers;
   report.truncated = sums[4] / answers;
-  for (std::size_t i = 0; i < report.parts.size(); ++i) report.parts[i] = sums[5 + i] / answers;
+  for (std::size_t i = 0; i < report.parts.size(); ++i) report.parts[i] = sums[6 + i] / answers;
+  report.flop = flop_per_token() * (sums[3] + sums[5]);
   return kept;
 }
 

@@ -80,6 +80,7 @@ struct GrpoReport {
   bool diverged = false;    // an update's loss or gradient was not finite
   double sampling_seconds = 0, training_seconds = 0;
   double samples_per_s = 0;
+  double flop = 0;  // of all ranks: what sampling read and wrote, and what was learned from
   std::optional<Evaluation> evaluation;
   std::vector<std::pair<double, std::string>> samples;  // a few answers, with their rewards
 };
@@ -109,9 +110,11 @@ class Grpo {
   struct Sums {
     double tokens = 0, entropy = 0, gap = 0, kl = 0, clipped_low = 0, clipped_high = 0;
     double choices = 0, rerouted = 0;  // of experts, that were replayed
+    double inputs = 0;                 // tokens that went through the model
     double largest_gap = 0;
     std::vector<Tensor> loads;  // of each routed layer's experts
   };
+  double flop_per_token() const;
   std::unique_ptr<Engine> make_engine(std::size_t requests) const;
   std::vector<Sample> gather(GrpoReport& report);
   /// A round's answers of this rank to so many questions of all ranks.

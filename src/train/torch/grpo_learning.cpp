@@ -92,6 +92,7 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report, Sums& sums) {
     const Tensor gap = (own.plain.detach() - rollout).abs();
     const auto tokens = static_cast<double>(rollout.numel());
     sums.tokens += tokens;
+    sums.inputs += static_cast<double>(batch.rows.tokens.numel());
     sums.entropy += own.entropy.sum().item<double>();
     sums.gap += gap.sum().item<double>();
     sums.largest_gap = std::max(sums.largest_gap, gap.max().item<double>());
@@ -155,8 +156,9 @@ void Grpo::learn(std::span<Sample> samples, GrpoReport& report) {
     const std::size_t from = samples.size() * u / updates, to = samples.size() * (u + 1) / updates;
     update(samples.subspan(from, to - from), report, sums);
   }
-  std::array<double, 8> all{sums.tokens,      sums.entropy,      sums.gap,     sums.kl,
-                            sums.clipped_low, sums.clipped_high, sums.choices, sums.rerouted};
+  std::array<double, 9> all{sums.tokens,  sums.entropy,     sums.gap,
+                            sums.kl,      sums.clipped_low, sums.clipped_high,
+                            sums.choices, sums.rerouted,    sums.inputs};
   options_.ranks.sum(all);
   const double tokens = std::max(all[0], 1.0);
   report.entropy = all[1] / tokens;
@@ -164,6 +166,7 @@ void Grpo::learn(std::span<Sample> samples, GrpoReport& report) {
   report.kl = all[3] / tokens;
   report.clipped_low = all[4] / tokens;
   report.clipped_high = all[5] / tokens;
+  report.flop += 3 * flop_per_token() * all[8];
   report.rerouted = all[7] / std::max(all[6], 1.0);
   report.largest_gap = options_.ranks.most(sums.largest_gap);
   for (const Tensor& load : sums.loads) {

@@ -68,7 +68,8 @@ void Grpo::write_log(const GrpoReport& report) const {
            {"largest_load", report.largest_load},
            {"skipped", report.skipped},
            {"sampling_seconds", report.sampling_seconds},
-           {"training_seconds", report.training_seconds}};
+           {"training_seconds", report.training_seconds},
+           {"flop", report.flop}};
   if (report.evaluation) log["evaluation"] = log_of(*report.evaluation);
   Json shown = Json::array();
   for (const auto& [reward, text] : report.samples) {

@@ -114,6 +114,7 @@ TEST_F(PretrainCommand, FromTextsToAModelThatRuns) {
                               "--dry-run",    "--json"});
   ASSERT_EQ(dry.exit_code, 0) << dry.err;
   EXPECT_GT(dry.json().at("seconds").get<double>(), 0);
+  EXPECT_GT(dry.json().at("flop").get<double>(), 1e6);
   EXPECT_GT(dry.json().at("peak_memory_bytes").get<double>(), 1e7);
   EXPECT_FALSE(fs::exists(folder_ / "rl"));
   const Output rewarded = trainer({"grpo",         folder_ / "sft/step-00000004",
