@@ -50,15 +50,7 @@ class GrpoRun : public ::testing::Test {
     return options;
   }
   static std::vector<std::string> log(const GrpoOptions& options) {
-    std::vector<std::string> lines;
-    std::ifstream file(options.run / "log.jsonl");
-    for (std::string line; std::getline(file, line);) {
-      auto json = nlohmann::json::parse(line);
-      json.erase("sampling_seconds");
-      json.erase("training_seconds");
-      lines.push_back(json.dump());
-    }
-    return lines;
+    return log_of(options.run, {"sampling_seconds", "training_seconds"});
   }
   testing::ScratchFolder folder_;
 };

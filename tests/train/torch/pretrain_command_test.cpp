@@ -133,25 +133,40 @@ TEST_F(PretrainCommand, FromTextsToAModelThatRuns) {
   EXPECT_TRUE(fs::exists(folder_ / "rl/step-00000002/config.json"));
 }
 
+using Environment = std::vector<std::pair<std::string, std::string>>;
+
+/// Starts `fathom train`, and does not wait for it; its stderr goes to a file.
+pid_t start(const std::vector<std::string>& words, const fs::path& err,
+            const Environment& environment = {}) {
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
+  std::vector<std::string> all{program(), "train"};
+  all.insert(all.end(), words.begin(), words.end());
+  std::vector<char*> argv;
+  for (std::string& word : all) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  ::dup2(::open("/dev/null", O_WRONLY), 1);
+  ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
+  ::execv(argv[0], argv.data());
+  ::_exit(127);
+}
+
+/// What torchrun would say to one of two ranks.
+Environment rank(int number, int port) {
+  return {{"RANK", std::to_string(number)},
+          {"WORLD_SIZE", "2"},
+          {"MASTER_ADDR", "localhost"},
+          {"MASTER_PORT", std::to_string(port)}};
+}
+
 TEST_F(PretrainCommand, KilledAtAnyTimeItGoesOnAndEndsTheSame) {
   const Output whole = trainer(pretrain("whole", "12K", {"--save-every", "10"}));
   ASSERT_EQ(whole.exit_code, 0) << whole.err;
   const auto words = pretrain("killed", "12K", {"--save-every", "10"});
   int kills = 0;
   for (int attempt = 0; attempt < 12; ++attempt) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      std::vector<std::string> all{program(), "train"};
-      all.insert(all.end(), words.begin(), words.end());
-      std::vector<char*> argv;
-      for (std::string& word : all) argv.push_back(word.data());
-      argv.push_back(nullptr);
-      const int null = ::open("/dev/null", O_WRONLY);
-      ::dup2(null, 1);
-      ::dup2(null, 2);
-      ::execv(argv[0], argv.data());
-      ::_exit(127);
-    }
+    const pid_t child = start(words, folder_ / "err");
     std::this_thread::sleep_for(std::chrono::milliseconds(900 + attempt * 137));
     kills += ::kill(child, SIGKILL) == 0;
     int status = 0;
@@ -166,34 +181,12 @@ TEST_F(PretrainCommand, KilledAtAnyTimeItGoesOnAndEndsTheSame) {
   EXPECT_FALSE(bytes(folder_ / "whole" / name).empty());
 }
 
-/// Starts the program as one of several ranks; its stderr goes to a file.
-pid_t start_rank(const std::vector<std::string>& words, int rank, int size, int port,
-                 const fs::path& err) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
-  ::setenv("RANK", std::to_string(rank).c_str(), 1);
-  ::setenv("WORLD_SIZE", std::to_string(size).c_str(), 1);
-  ::setenv("MASTER_ADDR", "localhost", 1);
-  ::setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
-  std::vector<std::string> all{program(), "train"};
-  all.insert(all.end(), words.begin(), words.end());
-  std::vector<char*> argv;
-  for (std::string& word : all) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const int null = ::open("/dev/null", O_WRONLY);
-  const int file = ::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  ::dup2(null, 1);
-  ::dup2(file, 2);
-  ::execv(argv[0], argv.data());
-  ::_exit(127);
-}
-
 TEST_F(PretrainCommand, ARanksDeathEndsTheJobAndAnotherNumberOfRanksGoesOn) {
   const auto words =
       pretrain("run", "12K", {"--save-every", "5", "--expert-parallel", "--rate", "1e-3"});
   const int port = free_port();
-  const pid_t first = start_rank(words, 0, 2, port, folder_ / "0.err");
-  const pid_t second = start_rank(words, 1, 2, port, folder_ / "1.err");
+  const pid_t first = start(words, folder_ / "0.err", rank(0, port));
+  const pid_t second = start(words, folder_ / "1.err", rank(1, port));
   for (int i = 0; i < 600 && !fs::exists(folder_ / "run/step-00000005"); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }

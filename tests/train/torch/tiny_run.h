@@ -26,6 +26,19 @@ inline std::map<std::string, Tensor> weights_of(const TorchModel& model) {
   return all;
 }
 
+/// Lines of a run's log, without what differs from one time to the next.
+inline std::vector<std::string> log_of(const std::filesystem::path& run,
+                                       const std::vector<std::string>& without) {
+  std::vector<std::string> lines;
+  std::ifstream file(run / "log.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    auto json = nlohmann::json::parse(line);
+    for (const std::string& name : without) json.erase(name);
+    lines.push_back(json.dump());
+  }
+  return lines;
+}
+
 /// Twenty steps of six rows.
 class TinyRun : public ::testing::Test {
  protected:
@@ -64,15 +77,7 @@ class TinyRun : public ::testing::Test {
     return options;
   }
   static std::vector<std::string> log(const RunOptions& options) {
-    std::vector<std::string> lines;
-    std::ifstream file(options.run / "log.jsonl");
-    for (std::string line; std::getline(file, line);) {
-      auto json = nlohmann::json::parse(line);
-      json.erase("seconds");
-      json.erase("flop_per_s");
-      lines.push_back(json.dump());
-    }
-    return lines;
+    return log_of(options.run, {"seconds", "flop_per_s"});
   }
   testing::ScratchFolder folder_;
   Tokenizer tokenizer_;
