@@ -30,8 +30,8 @@ struct RankSetup {
 };
 
 /// What torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) or mpirun (Open MPI's
-/// OMPI_COMM_WORLD_..., MPICH's PMI_...) told this process; one rank without them. `variable`:
-/// getenv(). Throws Error(InvalidArgument) for what makes no sense.
+/// OMPI_COMM_WORLD_..., MPICH's PMI_...) told this process; one rank without them. `variable` looks
+/// one up. Throws Error(InvalidArgument) for what makes no sense.
 RankSetup rank_setup(const std::function<const char*(const char*)>& variable);
 
 /// This process's place among them; a handle. All collective work is called by all ranks, in the
