@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "base/progress.h"
@@ -90,9 +91,10 @@ bool ModelPool::is_free(const Loaded& loaded) {
 }
 
 void ModelPool::make_room(const std::string& name, std::uint64_t bytes) {
+  const Clock::time_point until = Clock::now() + options_.patience;
   while (true) {
     Held goes;  // out of memory when this ends, without the mutex
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     std::uint64_t used = 0;
     for (const auto& [other, loaded] : loaded_) used += loaded.bytes;
     const bool fits =
@@ -114,6 +116,11 @@ void ModelPool::make_room(const std::string& name, std::uint64_t bytes) {
     }
     // With nothing left to unload the loader tells what is wanted and what there is.
     if (loaded_.empty()) return;
+    if (Clock::now() < until) {
+      lock.unlock();
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      continue;
+    }
     throw ApiError(503, fmt::format("there is no memory for '{}' while other models answer", name));
   }
 }

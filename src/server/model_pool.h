@@ -37,6 +37,9 @@ struct ModelPoolOptions {
   std::function<std::uint64_t()> available = [] { return ~std::uint64_t{0}; };
   /// Models that nobody has asked for so long are unloaded; 0: they stay until room is needed.
   std::chrono::milliseconds unload_after{0};
+  /// How long a model that needs the room of others waits for them to be let go: whoever has just
+  /// read an answer may ask another model before the first one's request is cleared away here.
+  std::chrono::milliseconds patience{500};
 };
 
 /// Thread-safe. Whoever holds a model keeps it in memory.

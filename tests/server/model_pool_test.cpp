@@ -1,7 +1,9 @@
 #include "server/model_pool.h"
 
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
+#include <thread>
 
 #include <atomic>
 
@@ -110,6 +112,18 @@ TEST_F(ModelPoolTest, WhatIsInUseStays) {
   const ModelPool::Held c = pool->find("c");
   EXPECT_EQ(status_of([&] { pool->load("b"); }), 503);
   EXPECT_THAT(in_memory(), testing::ElementsAre("a", "c"));
+}
+
+TEST_F(ModelPoolTest, WhatIsAboutToBeLetGoIsWaitedFor) {
+  make(100);
+  ModelPool::Held a = pool->load("a");
+  std::thread soon([&] {
+    ::usleep(30'000);
+    a.reset();
+  });
+  EXPECT_EQ(pool->load("b")->name, "b");
+  soon.join();
+  EXPECT_THAT(in_memory(), testing::ElementsAre("b"));
 }
 
 TEST_F(ModelPoolTest, WhatTheMachineHasLeftCountsToo) {
