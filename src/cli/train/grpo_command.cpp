@@ -201,7 +201,10 @@ void dry_run(train::GrpoOptions options, double dollars_per_hour, const Context&
 void grpo(const GrpoArguments& arguments, Context& context) {
   train::GrpoOptions options = options_of(arguments);
   options.ranks = join_ranks(arguments.threads);
-  options.threads = static_cast<unsigned>(at::get_num_threads());
+  // The engine alone takes all CPUs, whatever PyTorch makes of them.
+  if (arguments.threads > 0 || !options.ranks.alone()) {
+    options.threads = static_cast<unsigned>(at::get_num_threads());
+  }
   require(options.ranks.alone() || !arguments.dry_run, ErrorCode::InvalidArgument,
           "a dry run is one process's affair: it was started as {} ranks", options.ranks.size());
   if (arguments.dry_run) return dry_run(options, arguments.dollars_per_hour, context);
