@@ -76,6 +76,9 @@ std::vector<const Sample*> learning_order(std::span<const Sample> samples) {
   return order;
 }
 
+namespace {
+
+/// How many samples the next part has.
 std::size_t fitting(std::span<const Sample* const> order, std::size_t tokens) {
   const bool together = short_enough(order);
   std::size_t count = 0, sum = 0;
@@ -87,6 +90,18 @@ std::size_t fitting(std::span<const Sample* const> order, std::size_t tokens) {
     ++count;
   }
   return std::max<std::size_t>(count, 1);
+}
+
+}  // namespace
+
+std::vector<std::span<const Sample* const>> in_batches(std::span<const Sample* const> order,
+                                                       std::size_t tokens) {
+  std::vector<std::span<const Sample* const>> batches;
+  while (!order.empty()) {
+    batches.push_back(order.first(fitting(order, tokens)));
+    order = order.subspan(batches.back().size());
+  }
+  return batches;
 }
 
 Tensor AnswerBatch::spread(const Tensor& values) const {

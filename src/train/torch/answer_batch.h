@@ -33,9 +33,10 @@ struct Sample {
 /// Samples in the order in which they waste least: answers to one prompt side by side, or if any is
 /// long from the shortest to the longest.
 std::vector<const Sample*> learning_order(std::span<const Sample> samples);
-/// How many of them, from the first on, have at most so many tokens together, a shared prompt once;
-/// at least one.
-std::size_t fitting(std::span<const Sample* const> order, std::size_t tokens);
+/// Cut into parts of at most so many tokens, a shared prompt counted once; at least one sample
+/// each.
+std::vector<std::span<const Sample* const>> in_batches(std::span<const Sample* const> order,
+                                                       std::size_t tokens);
 
 struct AnswerBatch {
   /// Short sequences follow each other in one row, where neighbours of one prompt share it (as in

@@ -61,10 +61,7 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report, Sums& sums) {
   const std::vector<const Sample*> order = teachers(samples);
   optimizer_->zero_gradients();
   double loss = 0;
-  for (std::size_t at = 0; at < order.size();) {
-    const auto some =
-        std::span(order).subspan(at, fitting(std::span(order).subspan(at), options_.micro_tokens));
-    at += some.size();
+  for (const auto& some : in_batches(order, options_.micro_tokens)) {
     const AnswerBatch batch = batch_of(some);
     const Logprobs own = logprobs(*model_, batch, true);
     std::vector<float> told;
@@ -132,10 +129,7 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report, Sums& sums) {
 void Grpo::remember_policy(std::span<Sample> samples) const {
   const at::NoGradGuard no_gradient;
   const std::vector<const Sample*> order = teachers(samples);
-  for (std::size_t at = 0; at < order.size();) {
-    const auto some =
-        std::span(order).subspan(at, fitting(std::span(order).subspan(at), options_.micro_tokens));
-    at += some.size();
+  for (const auto& some : in_batches(order, options_.micro_tokens)) {
     const Tensor policy = logprobs(*model_, batch_of(some), false).policy;
     std::int64_t first = 0;
     for (const Sample* each : some) {

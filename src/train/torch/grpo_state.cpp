@@ -130,8 +130,17 @@ void Grpo::resume() {
   resumed_ = checkpoints_.reopen(identity(), take, *model_, *optimizer_);
   // What goes on from the start evaluates, and logs step 0, anew.
   folder().cut_log(step_ == 0 ? -1 : step_);
-  options_.ranks.require_same(identity().dump() + std::to_string(step_),
-                              "options, or do not see one run's folder");
+  const GrpoOptions& o = options_;
+  const Json what{identity(),       o.steps,
+                  o.minibatches,    o.micro_tokens,
+                  o.rate,           o.warmup,
+                  o.clip,           o.dynamic_sampling,
+                  o.most_rounds,    o.refresh_reference,
+                  o.rewards.size(), o.evaluation.size(),
+                  o.evaluate_every, o.save_every};
+  o.ranks.require_same(what.dump(), "options: all are started by one command");
+  o.ranks.require_same(std::to_string(step_),
+                       "checkpoints: the run's folder must be one that all see");
 }
 
 }  // namespace fathom::train

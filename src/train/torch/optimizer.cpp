@@ -103,7 +103,7 @@ void Optimizer::reduce_gradients() {
     const Slot& slot = slots_[i];
     if (slot.owner < 0) continue;
     slot.parameter->value.mutable_grad() =
-        mine(slot) && there[i] > 0 ? part_of(slot, own.unsqueeze(0), 0).clone() : Tensor();
+        mine(slot) && there[i] > 0 ? part_of(slot, own.unsqueeze(0), 0) : Tensor();
   }
 }
 

@@ -1,7 +1,5 @@
 #include "train/torch/training_run.h"
 
-#include <fmt/format.h>
-
 #include <chrono>
 #include <cmath>
 #include <utility>
@@ -76,12 +74,29 @@ TrainingRun::TrainingRun(RunOptions options)
 
 void TrainingRun::compare_ranks() const {
   const RunOptions& o = options_;
-  o.ranks.require_same(
-      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", identity().dump(), o.tokens,
-                  o.batch.first, o.batch.last, o.micro_rows, o.row_tokens, o.rate.peak, o.twin.fp8,
-                  static_cast<int>(o.twin.compute), o.expert_parallel, evaluation_.size(),
-                  o.prompts.empty(), o.evaluate_every, o.save_every),
-      "options: all are started by one command");
+  const Json what{identity(),
+                  o.tokens,
+                  o.batch.first,
+                  o.batch.last,
+                  o.micro_rows,
+                  o.row_tokens,
+                  o.separate,
+                  o.rate.peak,
+                  o.rate.warmup_steps,
+                  to_string(o.rate.shape),
+                  o.optimizer.weight_decay,
+                  o.trainer.clip,
+                  o.trainer.mtp_weight,
+                  o.trainer.balance_alpha,
+                  o.trainer.bias_speed,
+                  o.twin.fp8,
+                  static_cast<int>(o.twin.compute),
+                  o.expert_parallel,
+                  evaluation_.size(),
+                  o.prompts.empty(),
+                  o.evaluate_every,
+                  o.save_every};
+  o.ranks.require_same(what.dump(), "options: all are started by one command");
   o.ranks.require_same(std::to_string(step_),
                        "checkpoints: the run's folder must be one that all see");
 }

@@ -263,7 +263,7 @@ TEST_F(SharedRun, RanksThatWouldDoDifferentThingsAreRefused) {
   const auto errors = in_ranks(2, [&](const Ranks& ranks) {
     RunOptions own = options("run");
     own.ranks = ranks;
-    if (!ranks.first()) own.rate.peak = 1;
+    if (!ranks.first()) own.save_every = 3;
     TrainingRun run(own);
   });
   EXPECT_THAT(errors, Each(HasSubstr("the ranks have different options")));
