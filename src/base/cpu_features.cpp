@@ -19,6 +19,7 @@ bool amx_permitted() { return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatu
 CpuFeatures detect() {
   CpuFeatures features;
   __builtin_cpu_init();
+  features.reads_one_stream = __builtin_cpu_is("amd") != 0;
   // __builtin_cpu_supports also checks that the operating system saves the registers (XGETBV).
   features.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                   __builtin_cpu_supports("f16c");

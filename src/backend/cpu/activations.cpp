@@ -50,7 +50,7 @@ void need(Activations& x, const PackedMatrix& weight, Arena& arena) {
   const PackedMatrix::Impl& w = weight.impl();
   if (!w.packed()) return;
   if (w.precision != Precision::F32) {
-    const std::size_t count = x.chunks() * x.tokens + kTileRecordsPast;
+    const std::size_t count = x.chunks() * x.tokens + kRecordsPast;
     if (x.records == nullptr) x.records = arena.take<ActivationRecord>(count);
     if (x.rest == nullptr && w.precision == Precision::Int8Pair) {
       x.rest = arena.take<ActivationRecord>(count);

@@ -97,13 +97,19 @@ struct CodeKernels {
     w[7] = S::bit_or(w[7], S::bit_and(shift<To - 7>(h), mask));
   }
 
+  /// Whether the scales of a tile are worth spreading all at once: those of the K-quants, whose
+  /// bits lie apart, and not in words.
+  template <DType D>
+  static constexpr bool kSpreadsScales = D == DType::Q2_K || D == DType::Q3_K || D == DType::Q4_K ||
+                                         D == DType::Q5_K || D == DType::Q6_K;
+
   /// Scales and minimums of sub-tile s of a tile, for the rows from `row` on: one of each, or two
-  /// where 16 features share one. Rounded as tensor/dequantise.cpp rounds them.
+  /// where 16 features share one, of types that do not spread them. Rounded as
+  /// tensor/dequantise.cpp rounds them.
   template <DType D>
   static void scales(const std::byte* tile, int s, int row, F* scale, F* min) {
     [[maybe_unused]] const F d = S::half(tile + 2 * row);
     [[maybe_unused]] const auto u8 = [&](int at) { return S::bytes(tile + at + row); };
-    [[maybe_unused]] const auto negative = [](F x) { return S::sub(S::zero(), x); };
     if constexpr (is_lattice(D)) {
       LatticeKernels<S>::template scales<D>(tile, s, row, scale);
     } else if constexpr (D == DType::IQ4_XS) {
@@ -118,84 +124,62 @@ struct CodeKernels {
     } else if constexpr (D == DType::Q4_1 || D == DType::Q5_1) {
       scale[0] = d;
       min[0] = S::half(tile + 32 + 2 * row);
-    } else if constexpr (D == DType::Q6_K) {
-      scale[0] = S::mul(d, S::to_float(S::signed_bytes(tile + 32 + 16 * (2 * s) + row)));
-      scale[1] = S::mul(d, S::to_float(S::signed_bytes(tile + 32 + 16 * (2 * s + 1) + row)));
-    } else if constexpr (D == DType::Q2_K) {
-      const F dmin = S::half(tile + 32 + 2 * row);
-      for (int half = 0; half < 2; ++half) {
-        const I both = u8(64 + 16 * (2 * s + half));
-        scale[half] = S::mul(d, S::to_float(S::bit_and(both, S::all_words(15))));
-        min[half] = negative(S::mul(dmin, S::to_float(S::right(both, 4))));
-      }
     } else {
-      constexpr int base = D == DType::Q3_K ? 32 : 64;
-      const I low = u8(base + 16 * s);
-      const I high = S::right(u8(base + 128 + 16 * (s / 2)), 4 * (s % 2));
-      const I three = S::all_words(3);
-      const I a = S::bit_or(S::bit_and(low, S::all_words(15)), S::left(S::bit_and(high, three), 4));
-      const I b = S::bit_or(S::right(low, 4), S::left(S::bit_and(S::right(high, 2), three), 4));
-      if constexpr (D == DType::Q3_K) {
-        const I bias = S::all_words(32);
-        scale[0] = S::mul(d, S::to_float(S::sub_words(a, bias)));
-        scale[1] = S::mul(d, S::to_float(S::sub_words(b, bias)));
-      } else {
-        const F dmin = S::half(tile + 32 + 2 * row);
-        scale[0] = S::mul(d, S::to_float(a));
-        min[0] = negative(S::mul(dmin, S::to_float(b)));
-      }
+      static_assert(!kSpreadsScales<D>);
     }
   }
 
-  /// Whether the scales of a tile are worth spreading all at once: those of the K-quants, whose
-  /// bits lie apart, and not in words.
+  /// The scales of a tile, sub-tile by sub-tile, as scales() gives them.
   template <DType D>
-  static constexpr bool kSpreadsScales = D == DType::Q2_K || D == DType::Q3_K || D == DType::Q4_K ||
-                                         D == DType::Q5_K || D == DType::Q6_K;
+  struct TileScales {
+    static constexpr PackedFormat f = packed_format(D);
+    static constexpr bool kBytes = kSpreadsScales<D> && D != DType::Q6_K;
+    alignas(64) std::uint8_t first[kBytes ? 256 : 1];  // of six (or four) bits, [..][16 rows]
+    alignas(64) std::uint8_t second[kBytes ? 256 : 1];
+    F d[kParts] = {};
+    F less[kParts] = {};
 
-  /// scales() of a whole tile: scale and min are [8 or 16, by 32 or 16 features][16 rows].
-  template <DType D>
-  static void tile_scales(const std::byte* tile, float (*scale)[kGroupRows],
-                          float (*min)[kGroupRows]) {
-    constexpr PackedFormat f = packed_format(D);
-    constexpr int count = static_cast<int>(kChunk) / f.sub;
-    alignas(64) std::uint8_t a[16 * 16];
-    alignas(64) std::uint8_t b[16 * 16];
-    const auto* header = reinterpret_cast<const std::uint8_t*>(tile);
-    if constexpr (D == DType::Q2_K) {
-      for (int i = 0; i < 256; i += 32) S::spread_nibbles(header + 64 + i, a + i, b + i);
-    } else if constexpr (D != DType::Q6_K) {
-      constexpr int base = D == DType::Q3_K ? 32 : 64;
-      for (int s = 0; s < 8; s += 2) {
-        S::spread_six_bits(header + base + 16 * s, header + base + 128 + 8 * s, a + 16 * s,
-                           b + 16 * s);
-      }
-    }
-    F d[kParts];
-    F less[kParts];
-    for (int part = 0; part < kParts; ++part) {
-      d[part] = S::half(tile + 2 * L * part);
-      if constexpr (f.min) less[part] = S::sub(S::zero(), S::half(tile + 32 + 2 * L * part));
-    }
-    // In this order: GCC 12 makes wrong code of the other at -O3 with one lane (it swaps the
-    // loops).
-    for (int i = 0; i < count; ++i) {
-      for (int part = 0; part < kParts; ++part) {
-        const int row = L * part;
-        const int at = 16 * i + row;
-        if constexpr (D == DType::Q6_K) {
-          S::store(scale[i] + row, S::mul(d[part], S::to_float(S::signed_bytes(tile + 32 + at))));
-        } else if constexpr (D == DType::Q3_K) {
-          const std::uint8_t* of = (i % 2 == 0 ? a : b) + 16 * (i / 2) + row;
-          S::store(scale[i] + row,
-                   S::mul(d[part], S::to_float(S::sub_words(S::bytes(of), S::all_words(32)))));
-        } else {
-          S::store(scale[i] + row, S::mul(d[part], S::to_float(S::bytes(a + at))));
-          S::store(min[i] + row, S::mul(less[part], S::to_float(S::bytes(b + at))));
+    void open(const std::byte* tile) {
+      if constexpr (kSpreadsScales<D>) {
+        const auto* header = reinterpret_cast<const std::uint8_t*>(tile);
+        if constexpr (D == DType::Q2_K) {
+          for (int i = 0; i < 256; i += 32) {
+            S::spread_nibbles(header + 64 + i, first + i, second + i);
+          }
+        } else if constexpr (D != DType::Q6_K) {
+          constexpr int base = D == DType::Q3_K ? 32 : 64;
+          for (int s = 0; s < 8; s += 2) {
+            S::spread_six_bits(header + base + 16 * s, header + base + 128 + 8 * s, first + 16 * s,
+                               second + 16 * s);
+          }
+        }
+        for (int part = 0; part < kParts; ++part) {
+          d[part] = S::half(tile + 2 * L * part);
+          if constexpr (f.min) less[part] = S::sub(S::zero(), S::half(tile + 32 + 2 * L * part));
         }
       }
     }
-  }
+
+    /// Those of sub-tile s, of its first or second 16 features if each has its own.
+    void get(const std::byte* tile, int s, int half, int row, F& scale, F& min) const {
+      [[maybe_unused]] const int at = 16 * (s * (32 / f.sub) + half) + row;
+      if constexpr (D == DType::Q6_K) {
+        scale = S::mul(d[row / L], S::to_float(S::signed_bytes(tile + 32 + at)));
+      } else if constexpr (D == DType::Q3_K) {
+        const I six = S::bytes((half == 0 ? first : second) + 16 * s + row);
+        scale = S::mul(d[row / L], S::to_float(S::sub_words(six, S::all_words(32))));
+      } else if constexpr (kSpreadsScales<D>) {
+        scale = S::mul(d[row / L], S::to_float(S::bytes(first + at)));
+        min = S::mul(less[row / L], S::to_float(S::bytes(second + at)));
+      } else {
+        F both[2] = {};
+        F mins[2] = {};
+        scales<D>(tile, s, row, both, mins);
+        scale = both[half];
+        if constexpr (f.min) min = mins[half];
+      }
+    }
+  };
 };
 
 }  // namespace fathom::cpu

@@ -9,6 +9,8 @@ namespace {
 struct Amx : Avx512 {
   static constexpr const char* kName = "amx";
   static constexpr CpuLevel kLevel = CpuLevel::Amx;
+  static constexpr int kStreamTokens = 4;
+  static constexpr int kStreamMost = kTileTokens - 1;
   using Tiles = AmxTiles;
 };
 

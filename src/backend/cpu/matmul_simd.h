@@ -17,6 +17,7 @@
 #include "backend/cpu/matmul_table.h"
 #include "backend/cpu/pack_simd.h"
 #include "backend/cpu/packed_layout.h"
+#include "backend/cpu/stream_simd.h"
 #include "backend/cpu/tile_products.h"
 #include "backend/cpu/vector_math.h"
 
@@ -35,102 +36,11 @@ struct MatmulKernels {
   static constexpr int L = S::kLanes;
   static constexpr int kParts = 16 / L;  // vectors that make sixteen lanes
   using Codes = CodeKernels<S>;
-  static constexpr std::size_t kAhead = 2048;  // bytes of a group to be prefetched
 
   /// What one dot product adds to the accumulator.
   template <bool Min>
   static F step(I dot, F scale, F min, float d, float d_sum, F acc) {
     return add_dot<S, Min>(dot, scale, min, S::all(d), S::all(d_sum), acc);
-  }
-
-  // ---- one token: straight from the packed form, several groups side by side ----------------
-
-  /// Asks for bytes [begin, end) of what lies at `base`. A core decodes Q4_K from its cache at 85
-  /// GB/s and reads memory at 43, but not both at once by itself: its own prefetchers stop at each
-  /// page.
-  static void prefetch(const std::byte* base, std::size_t begin, std::size_t end) {
-    const auto address = reinterpret_cast<std::uintptr_t>(base);  // it may lead past the matrix
-    for (std::size_t line = begin / 64; line < end / 64; ++line) {
-      __builtin_prefetch(reinterpret_cast<const void*>(address + 64 * line));
-    }
-  }
-
-  template <DType D, int R>
-  static void gemv_groups(const std::byte* const* groups, std::size_t features,
-                          const ActivationRecord* x, float* out, Upcoming next) {
-    constexpr PackedFormat f = packed_format(D);
-    constexpr int subs = static_cast<int>(f.tile_subs());
-    constexpr std::size_t tile_bytes = f.tile_bytes();
-    F acc[R][kParts];
-    for (int r = 0; r < R; ++r) {
-      for (int part = 0; part < kParts; ++part) acc[r][part] = S::zero();
-    }
-    const std::size_t tiles = features / f.tile_features;
-    for (std::size_t tile = 0; tile < tiles; ++tile) {
-      const ActivationRecord& record = x[tile * f.tile_features / kChunk];
-      constexpr std::size_t count = Codes::template kSpreadsScales<D> ? kChunk / f.sub : 1;
-      alignas(64) float all_scales[R][count][kGroupRows];
-      alignas(64) float all_mins[R][f.min ? count : 1][kGroupRows];
-      if constexpr (Codes::template kSpreadsScales<D>) {
-        for (int r = 0; r < R; ++r) {
-          Codes::template tile_scales<D>(groups[r] + tile * tile_bytes, all_scales[r], all_mins[r]);
-        }
-      }
-      const int first = static_cast<int>(tile * f.tile_features % kChunk / kSubTile);
-      // Bytes at kAhead from here: of the same groups, or of those after them.
-      std::size_t ahead = tile * tile_bytes + kAhead;
-      const bool past = ahead >= tiles * tile_bytes;
-      if (past) ahead -= tiles * tile_bytes;
-      for (int s = 0; s < subs; ++s) {
-        const int b = first + s;
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-          const std::byte* at = groups[r] + tile * tile_bytes;
-          if (!past || next.at != nullptr) {
-            prefetch(past ? next.at + r * next.stride : groups[r], ahead + tile_bytes * s / subs,
-                     ahead + tile_bytes * (s + 1) / subs);
-          }
-          for (int part = 0; part < kParts; ++part) {
-            I w[8];
-            F scale[2] = {};
-            F min[2] = {};
-            Codes::template tile_codes<D>(at, s, L * part, w);
-            if constexpr (Codes::template kSpreadsScales<D>) {
-              for (int i = 0; i < 32 / f.sub; ++i) {
-                const int of = s * (32 / f.sub) + i;
-                scale[i] = S::load(all_scales[r][of] + L * part);
-                if constexpr (f.min) min[i] = S::load(all_mins[r][of] + L * part);
-              }
-            } else {
-              Codes::template scales<D>(at, s, L * part, scale, min);
-            }
-            F& sum = acc[r][part];
-            if constexpr (f.sub == 32) {
-              const I dot = S::template dot<f.bits, f.zero, 0, 8>(w, record, b);
-              sum = step<f.min>(dot, scale[0], min[0], record.d[b], record.sum32[b], sum);
-            } else {
-              const I dot0 = S::template dot<f.bits, f.zero, 0, 4>(w, record, b);
-              const I dot1 = S::template dot<f.bits, f.zero, 4, 4>(w, record, b);
-              sum = step<f.min>(dot0, scale[0], min[0], record.d[b], record.sum16[2 * b], sum);
-              sum = step<f.min>(dot1, scale[1], min[1], record.d[b], record.sum16[2 * b + 1], sum);
-            }
-          }
-        }
-      }
-    }
-    for (int r = 0; r < R; ++r) {
-      for (int part = 0; part < kParts; ++part) S::store(out + 16 * r + L * part, acc[r][part]);
-    }
-  }
-
-  template <DType D>
-  static void gemv(const std::byte* const* groups, std::size_t count, std::size_t features,
-                   const ActivationRecord* x, float* out, Upcoming next) {
-    if (count == 4) return gemv_groups<D, 4>(groups, features, x, out, next);
-    if (count >= 2) gemv_groups<D, 2>(groups, features, x, out, count == 2 ? next : Upcoming{});
-    if (count % 2 == 1) {
-      gemv_groups<D, 1>(groups + count - 1, features, x, out + 16 * (count - 1), next);
-    }
   }
 
   // ---- several tokens: spread a chunk of one group, then multiply it by all of them ---------
@@ -143,13 +53,11 @@ struct MatmulKernels {
     constexpr std::size_t tile_subs = f.tile_subs();
     constexpr std::size_t tile_bytes = f.tile_bytes();
     constexpr int per_sub = 32 / f.sub;
-    if constexpr (Codes::template kSpreadsScales<D>) {  // a chunk is a tile
-      Codes::template tile_scales<D>(group + first / tile_subs * tile_bytes, tile->scale,
-                                     tile->min);
-    }
+    typename Codes::template TileScales<D> scales;
     for (std::size_t b = 0; b < subs; ++b) {
       const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
       const int s = static_cast<int>((first + b) % tile_subs);
+      if (b == 0 || s == 0) scales.open(at);
       // The next chunk comes while this one is multiplied.
       const std::size_t ahead = kChunk / f.tile_features * tile_bytes;
       prefetch(at, ahead + tile_bytes * s / tile_subs, ahead + tile_bytes * (s + 1) / tile_subs);
@@ -160,13 +68,12 @@ struct MatmulKernels {
           for (int j = 0; j < 8; ++j) w[j] = S::sub_bytes(w[j], f.zero);
         }
         for (int j = 0; j < 8; ++j) S::store_words(tile->codes[8 * b + j] + 4 * L * part, w[j]);
-        if constexpr (Codes::template kSpreadsScales<D>) continue;
-        F scale[2] = {};
-        F min[2] = {};
-        Codes::template scales<D>(at, s, L * part, scale, min);
         for (int i = 0; i < per_sub; ++i) {
-          S::store(tile->scale[per_sub * b + i] + L * part, scale[i]);
-          if constexpr (f.min) S::store(tile->min[per_sub * b + i] + L * part, min[i]);
+          F scale;
+          F min;
+          scales.get(at, s, i, L * part, scale, min);
+          S::store(tile->scale[per_sub * b + i] + L * part, scale);
+          if constexpr (f.min) S::store(tile->min[per_sub * b + i] + L * part, min);
         }
       }
     }
@@ -180,15 +87,19 @@ struct MatmulKernels {
     constexpr std::size_t tile_bytes = f.tile_bytes();
     const I byte = S::all_words(255);
     const I zero = S::all_words(f.zero);
+    typename Codes::template TileScales<D> scales;
     for (std::size_t b = 0; b < subs; ++b) {
       const std::byte* at = group + (first + b) / tile_subs * tile_bytes;
       const int s = static_cast<int>((first + b) % tile_subs);
+      if (b == 0 || s == 0) scales.open(at);
       for (int part = 0; part < kParts; ++part) {
         I w[8];
         F scale[2] = {};
         F min[2] = {};
         Codes::template tile_codes<D>(at, s, L * part, w);
-        Codes::template scales<D>(at, s, L * part, scale, min);
+        for (int half = 0; half < 32 / f.sub; ++half) {
+          scales.get(at, s, half, L * part, scale[half], min[half]);
+        }
         for (int j = 0; j < 8; ++j) {
           const int half = f.sub == 16 ? j / 4 : 0;
           for (int i = 0; i < 4; ++i) {
@@ -416,8 +327,9 @@ struct MatmulKernels {
   static constexpr MatmulTable::Format format() {
     constexpr DType D = Block::kType;
     constexpr PackedFormat f = packed_format(D);
-    MatmulTable::Format kernels{&PackKernels<S>::template pack_group<Block>, &gemv<D>, &unpack<D>,
-                                &dequantise<D>, &multiply<CodeKind{f.bits, f.zero, f.sub, f.min}>};
+    MatmulTable::Format kernels{&PackKernels<S>::template pack_group<Block>,
+                                &StreamKernels<S>::template stream<D>, &unpack<D>, &dequantise<D>,
+                                &multiply<CodeKind{f.bits, f.zero, f.sub, f.min}>};
     if constexpr (requires { typename S::Tiles; }) {
       using Tiles = TileProducts<S, typename S::Tiles, f.sub, f.min>;
       kernels.open_tiles = &Tiles::open;
@@ -436,6 +348,8 @@ struct MatmulKernels {
   static constexpr MatmulTable table() {
     MatmulTable t{};
     t.name = S::kName;
+    t.stream_at_once = S::kStreamTokens;
+    t.stream_tokens = S::kStreamMost;
     set_formats<BlockQ8_0, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ2_K, BlockQ3_K,
                 BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockIQ1_S, BlockIQ1_M, BlockIQ2_XXS, BlockIQ2_XS,
                 BlockIQ2_S, BlockIQ3_XXS, BlockIQ3_S, BlockIQ4_NL, BlockIQ4_XS>(t);

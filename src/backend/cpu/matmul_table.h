@@ -15,9 +15,9 @@ namespace fathom::cpu {
 /// Rows and tokens a call of `dot_rows` takes at most.
 inline constexpr std::size_t kDotRows = 4;
 
-/// Tokens from which on the tile unit pays, and the records it may read past the last.
+/// Tokens from which on the tile unit pays, and the records that kernels may read past the last.
 inline constexpr std::size_t kTileTokens = 4;
-inline constexpr std::size_t kTileRecordsPast = 7;
+inline constexpr std::size_t kRecordsPast = 7;
 
 /// What a thread will read after its present groups: group g at `at + g * stride`. `at` may be
 /// null. Only advice, and may lead past the weights.
@@ -26,18 +26,31 @@ struct Upcoming {
   std::size_t stride = 0;
 };
 
+/// What a streaming kernel asks the memory for before it needs it: what lies some way ahead in its
+/// own groups if `ask`, and the beginnings of `next`.
+struct Ahead {
+  bool ask = false;
+  Upcoming next;
+};
+
 struct MatmulTable {
   const char* name;
+  /// Tokens that `stream` multiplies at once, and up to how many it is the quickest way.
+  std::size_t stream_at_once;
+  std::size_t stream_tokens;
 
   /// Kernels of one packed format.
   struct Format {
     /// Packs `count` (at most 16) stored rows, row_bytes apart, into a group.
     void (*pack)(const std::byte* rows, std::size_t row_bytes, std::size_t count,
                  std::size_t features, std::byte* group);
-    /// out[r, 16] = group r times one token, for `groups` (at most 4) streams read side by side.
-    /// features: a multiple of 32. activations: ceil(features / 256) records.
-    void (*gemv)(const std::byte* const* groups, std::size_t count, std::size_t features,
-                 const ActivationRecord* activations, float* out, Upcoming next);
+    /// out[g, t, 16] = group g times token t, for `count` (at most 4) groups and up to
+    /// stream_at_once tokens; groups are out_stride floats apart. features: a multiple of 32.
+    /// activations: ceil(features / 256) times `tokens` records, `stride` records apart. One more
+    /// may be read, and counts for nothing.
+    void (*stream)(const std::byte* const* groups, std::size_t count, std::size_t features,
+                   const ActivationRecord* activations, std::size_t stride, std::size_t tokens,
+                   float* out, std::size_t out_stride, Ahead ahead);
     /// Spreads `subs` sub-tiles of a chunk, which starts at sub-tile `first` of the group.
     void (*unpack)(const std::byte* group, std::size_t first, std::size_t subs, UnpackedTile* tile);
     /// The same as F32: weights [32 * subs, 16].

@@ -8,6 +8,8 @@ namespace {
 struct Twin : Avx512 {
   static constexpr const char* kName = "amx-twin";
   static constexpr CpuLevel kLevel = CpuLevel::TileTwin;
+  static constexpr int kStreamTokens = 4;
+  static constexpr int kStreamMost = kTileTokens - 1;
   using Tiles = TwinTiles<Twin>;
 };
 

@@ -6,14 +6,16 @@
 
 #include "backend/input_sums.h"
 #include "base/checked.h"
+#include "base/cpu_features.h"
 
 namespace fathom::cpu {
 namespace {
 
 constexpr std::size_t kUnitRows = 64;  // rows of a chunk of work: four groups side by side
 constexpr std::size_t kUnitGroups = kUnitRows / kGroupRows;
-constexpr std::size_t kSpanTokens = 96;  // tokens that share an unpacked chunk
-constexpr std::size_t kRowUnit = 32;     // the same where rows are read as stored
+constexpr std::size_t kSpanTokens = 96;    // tokens that share an unpacked chunk
+constexpr std::size_t kStreamTokens = 32;  // the most that any table streams
+constexpr std::size_t kRowUnit = 32;       // the same where rows are read as stored
 constexpr std::size_t kRowSpan = 48;
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -72,21 +74,49 @@ Upcoming upcoming(const PackedMatrix::Impl& w, std::size_t row, std::size_t copy
   return {w.data_of(copy) + row / kGroupRows * w.stride, w.stride};
 }
 
-void run_gemv(const Piece& p, Upcoming next) {
+/// Whether `tokens` are multiplied straight from the packed form.
+bool streams(const PackedMatrix::Impl& w, std::size_t tokens) {
+  return w.packed() && w.precision != Precision::F32 && tokens <= w.table->stream_tokens;
+}
+
+void run_stream(const Piece& p, Upcoming next) {
   const PackedMatrix::Impl& w = p.w;
-  const std::byte* streams[kUnitGroups] = {};
-  alignas(64) float sums[kUnitRows];
+  const auto stream = w.table->formats[static_cast<std::size_t>(w.dtype)].stream;
   const std::size_t groups = p.groups();
-  for (std::size_t g = 0; g < groups; ++g) streams[g] = p.group(g);
-  const auto gemv = w.table->formats[static_cast<std::size_t>(w.dtype)].gemv;
-  gemv(streams, groups, w.in_features, p.x.records, sums, next);
-  if (w.precision == Precision::Int8Pair) {
-    // The weights are still in the first cache.
-    alignas(64) float rest[kUnitRows];
-    gemv(streams, groups, w.in_features, p.x.rest, rest, {});
-    for (std::size_t i = 0; i < groups * kGroupRows; ++i) sums[i] += rest[i];
+  const std::byte* at[kUnitGroups] = {};
+  for (std::size_t g = 0; g < groups; ++g) at[g] = p.group(g);
+  alignas(64) float sums[kUnitGroups][kStreamTokens * kGroupRows];
+  alignas(64) float rest[kUnitGroups][kStreamTokens * kGroupRows];
+  constexpr std::size_t sums_stride = kStreamTokens * kGroupRows;
+  // As many passes as must be, over about as many tokens each.
+  const std::size_t passes = ceil_div(p.tokens, w.table->stream_at_once);
+  const std::size_t share = std::min(ceil_div(ceil_div(p.tokens, passes), 2) * 2, p.tokens);
+  // What one core of this CPU reads quickest: groups one after the other, or side by side.
+  const bool linear = cpu_features().reads_one_stream;
+  const std::size_t side = linear ? 1 : groups;
+  for (std::size_t g = 0; g < groups; g += side) {
+    const bool last = g + side == groups;
+    const Upcoming after = last ? next : Upcoming{p.group(g + side), w.stride};
+    for (std::size_t t = 0; t < p.tokens; t += share) {
+      const std::size_t count = std::min(share, p.tokens - t);
+      const std::size_t record = p.token + t;
+      // The CPU's own prefetchers suffice for one stream that is not held up by much arithmetic.
+      const bool ask = t == 0 && (!linear || p.tokens > 2);
+      const Ahead ahead{ask, ask ? after : Upcoming{}};
+      stream(at + g, side, w.in_features, p.x.records + record, p.x.tokens, count,
+             sums[g] + t * kGroupRows, sums_stride, ahead);
+      if (w.precision != Precision::Int8Pair) continue;
+      // The weights are in a cache now.
+      stream(at + g, side, w.in_features, p.x.rest + record, p.x.tokens, count,
+             rest[g] + t * kGroupRows, sums_stride, {});
+      for (std::size_t i = 0; i < side; ++i) {
+        for (std::size_t k = t * kGroupRows; k < (t + count) * kGroupRows; ++k) {
+          sums[g + i][k] += rest[g + i][k];
+        }
+      }
+    }
   }
-  p.finish(0, 1, sums, kGroupRows);
+  p.finish(0, p.tokens, sums[0], sums_stride);
 }
 
 /// A thread's tile unit, if the level has one and there are tokens enough for it. Closed again, an
@@ -197,7 +227,7 @@ void run_rows(const Piece& p) {
 
 void run_piece(const Piece& p, Upcoming next) {
   if (!p.w.packed()) return run_rows(p);
-  if (p.w.precision != Precision::F32 && p.x.tokens == 1) return run_gemv(p, next);
+  if (streams(p.w, p.tokens)) return run_stream(p, next);
   run_packed(p);
 }
 
@@ -241,7 +271,7 @@ void run_item(const Job& job, const Cut& c, std::size_t item, std::size_t copy) 
   }
 }
 
-/// For one token memory is all that counts: a worker that knows what it will read next can ask for
+/// For few tokens memory is all that counts: a worker that knows what it will read next can ask for
 /// it. Shares of a sixteenth of a worker's part still even out what each gets done.
 std::size_t units_together(std::size_t units, unsigned workers) {
   constexpr std::size_t kMost = 8;
@@ -266,11 +296,10 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
   };
   for (count(); unit > kGroupRows && items < 6 * std::size_t{pool.size()}; count()) unit /= 2;
   if (items == 0) return;
-  const std::size_t together =
-      jobs[0].x->tokens == 1 ? units_together(items, pool.size()) : std::size_t{1};
+  const std::size_t together = units_together(items, pool.size());
   const auto cut_of = [&](const Job& job) {
     Cut c = cut(job, unit);
-    if (job.x->tokens == 1) c.together = together;
+    if (streams(*job.weight, job.x->tokens)) c.together = together;
     return c;
   };
   if (jobs.size() == 1) {

@@ -18,6 +18,8 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kSide = 2;  // both halves of a group
   static constexpr int kTokens = 4;
+  static constexpr int kStreamTokens = 1;
+  static constexpr int kStreamMost = 1;
   static constexpr int kF32Tokens = 6;
   static constexpr int kDotTokens = 3;
   static constexpr bool kPermutes = false;  // has a permutation that reaches so far
@@ -275,21 +277,22 @@ struct Avx2 {
       }
     }
   }
-  /// The same for one token and codes in registers.
-  template <int Bits, int Zero, int First, int N>
-  static I dot(const I* w, const ActivationRecord& x, int b) {
+  /// The same for codes in registers, of which there are too few for more than one token.
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot(const I* w, const ActivationRecord* x, int b, I* sums) {
+    static_assert(T == 1);
     I sum = _mm256_setzero_si256();
     if constexpr (Bits == 8) {
 #pragma GCC unroll 8
       for (int j = First; j < First + N; ++j) {
         const I q = _mm256_xor_si256(w[j], _mm256_set1_epi8(-128));
-        const I signs = _mm256_sign_epi8(four(x, b, j), q);
+        const I signs = _mm256_sign_epi8(four(*x, b, j), q);
         sum =
             in_order(_mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(q), signs))));
       }
     } else {
       constexpr int depth = kDepth<Bits> < N ? kDepth<Bits> : N;
-      sum = offset<Zero, First, N>(x, b);
+      sum = offset<Zero, First, N>(*x, b);
 #pragma GCC unroll 8
       for (int i0 = 0; i0 < N; i0 += depth) {
         I pairs = _mm256_setzero_si256();
@@ -297,13 +300,13 @@ struct Avx2 {
         for (int i = i0; i < i0 + depth; ++i) {
           // Both nibbles of a byte one after the other: of eight vectors few are held at a time.
           const int j = N == 8 ? i / 2 + 4 * (i % 2) : First + i;
-          const I product = _mm256_maddubs_epi16(w[j], four(x, b, j));
+          const I product = _mm256_maddubs_epi16(w[j], four(*x, b, j));
           pairs = in_order(i == i0 ? product : _mm256_add_epi16(pairs, product));
         }
         sum = _mm256_add_epi32(sum, widen(pairs));
       }
     }
-    return sum;
+    sums[0] = sum;
   }
 
   /// acc plus four 8-bit products a lane, codes of up to 7 bits times signed bytes.

@@ -21,6 +21,8 @@ struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kSide = 2;  // vectors and tokens that a packed kernel keeps in registers
   static constexpr int kTokens = 6;
+  static constexpr int kStreamTokens = 8;  // that share codes taken apart in registers
+  static constexpr int kStreamMost = 32;
   static constexpr int kF32Tokens = 12;
   static constexpr int kDotTokens = 6;     // the same for row products
   static constexpr bool kPermutes = true;  // has a permutation that reaches so far
@@ -320,13 +322,27 @@ struct Avx512 {
       }
     }
   }
-  /// The same for one token and codes in registers.
-  template <int Bits, int Zero, int First, int N>
-  static I dot(const I* w, const ActivationRecord& x, int b) {
-    I sum = offset<Zero, First, N>(x, b);
+  /// sums[t] = the product of codes First..First+N, in registers, with T tokens' activations b.
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot(const I* w, const ActivationRecord* x, int b, I* sums) {
+    // One base register for three tokens: distances of a byte make short instructions.
+    constexpr int bases = (T + 2) / 3;
+    const std::int8_t* q[bases];
+#pragma GCC unroll 3
+    for (int i = 0; i < bases; ++i) {
+      q[i] = x->q + 32 * b + (3 * i + 1) * static_cast<int>(sizeof(ActivationRecord));
+      asm("" : "+r"(q[i]));
+    }
 #pragma GCC unroll 8
-    for (int j = First; j < First + N; ++j) add_products(sum, w[j], x.q + 32 * b + 4 * j);
-    return sum;
+    for (int t = 0; t < T; ++t) sums[t] = offset<Zero, First, N>(x[t], b);
+#pragma GCC unroll 8
+    for (int j = First; j < First + N; ++j) {
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        const int at = (t % 3 - 1) * static_cast<int>(sizeof(ActivationRecord));
+        add_products(sums[t], w[j], q[t / 3] + at + 4 * j);
+      }
+    }
   }
 
   /// Makes the compiler believe that x is used, and may have changed.

@@ -42,12 +42,13 @@ struct Avx2Vnni : Avx2 {
       }
     }
   }
-  template <int Bits, int Zero, int First, int N>
-  static I dot(const I* w, const ActivationRecord& x, int b) {
-    I sum = offset<Zero, First, N>(x, b);
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot(const I* w, const ActivationRecord* x, int b, I* sums) {
+    static_assert(T == 1);
+    I sum = offset<Zero, First, N>(*x, b);
 #pragma GCC unroll 8
-    for (int j = First; j < First + N; ++j) sum = add_product(sum, w[j], four(x, b, j));
-    return sum;
+    for (int j = First; j < First + N; ++j) sum = add_product(sum, w[j], four(*x, b, j));
+    sums[0] = sum;
   }
 };
 

@@ -19,6 +19,8 @@ struct Scalar {
   static constexpr int kLanes = 1;
   static constexpr int kSide = 1;
   static constexpr int kTokens = 4;
+  static constexpr int kStreamTokens = 8;
+  static constexpr int kStreamMost = 8;
   static constexpr int kF32Tokens = 4;
   static constexpr int kDotTokens = 1;
   static constexpr bool kPermutes = false;  // has a permutation that reaches so far
@@ -161,11 +163,13 @@ struct Scalar {
       sums[t] = static_cast<I>(sum);
     }
   }
-  template <int Bits, int Zero, int First, int N>
-  static I dot(const I* w, const ActivationRecord& x, int b) {
-    int sum = 0;
-    for (int j = First; j < First + N; ++j) sum += dot_word<Zero, First, N>(w[j], x, b, j);
-    return static_cast<I>(sum);
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot(const I* w, const ActivationRecord* x, int b, I* sums) {
+    for (int t = 0; t < T; ++t) {
+      int sum = 0;
+      for (int j = First; j < First + N; ++j) sum += dot_word<Zero, First, N>(w[j], x[t], b, j);
+      sums[t] = static_cast<I>(sum);
+    }
   }
 
   static I add_product(I acc, I w, I x) {
