@@ -1,6 +1,7 @@
 #include "backend/cpu/products.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -26,8 +27,7 @@ struct Cut {
   std::size_t units = 0;
   std::size_t span = 1;
   std::size_t spans = 0;
-  std::size_t together = 1;  // units that one worker takes, one after the other
-  std::size_t items() const { return ceil_div(units, together) * spans; }
+  std::size_t items() const { return units * spans; }
 };
 
 /// `unit`: rows of a packed matrix, 16 to 64.
@@ -252,31 +252,47 @@ void run_gated(const Job& job, std::size_t row, std::size_t rows, std::size_t to
 
 void run_item(const Job& job, const Cut& c, std::size_t item, std::size_t copy) {
   // Spans of one unit follow each other: its weights are still in a cache.
-  const std::size_t first = item / c.spans * c.together;
-  const std::size_t last = std::min(first + c.together, c.units);
+  const std::size_t unit = item / c.spans;
   const std::size_t token = item % c.spans * c.span;
   const std::size_t tokens = std::min(c.span, job.x->tokens - token);
-  for (std::size_t unit = first; unit < last; ++unit) {
-    const std::size_t row = unit * c.unit;
-    const std::size_t rows = std::min(c.unit, job.weight->out_features - row);
-    const bool more = unit + 1 < last;
-    if (job.gated != nullptr) {
-      run_gated(job, row, rows, token, tokens, copy, more);
-      continue;
-    }
-    run_piece({*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens,
-               job.y + token * job.y_stride + row, job.y_stride,
-               job.bias == nullptr ? nullptr : job.bias + row, job.accumulate},
-              more ? upcoming(*job.weight, row + rows, copy) : Upcoming{});
-  }
+  const std::size_t row = unit * c.unit;
+  const std::size_t rows = std::min(c.unit, job.weight->out_features - row);
+  const bool more = unit + 1 < c.units;
+  if (job.gated != nullptr) return run_gated(job, row, rows, token, tokens, copy, more);
+  run_piece({*job.weight, job.weight->data_of(copy), *job.x, row, rows, token, tokens,
+             job.y + token * job.y_stride + row, job.y_stride,
+             job.bias == nullptr ? nullptr : job.bias + row, job.accumulate},
+            more ? upcoming(*job.weight, row + rows, copy) : Upcoming{});
 }
 
-/// For few tokens memory is all that counts: a worker that knows what it will read next can ask for
-/// it. Shares of a sixteenth of a worker's part still even out what each gets done.
-std::size_t units_together(std::size_t units, unsigned workers) {
-  constexpr std::size_t kMost = 8;
-  return std::clamp<std::size_t>(units / (16 * std::size_t{workers}), 1, kMost);
-}
+/// Hands out items so that each worker gets neighbours, one after the other, and reads memory as one
+/// long run; who is through with its own takes of others'.
+class Shares {
+ public:
+  Shares(std::size_t items, unsigned workers) : shares_(workers) {
+    std::size_t begin = 0;
+    for (std::size_t w = 0; w < workers; ++w) {
+      shares_[w].next = begin;
+      begin = shares_[w].end = items * (w + 1) / workers;
+    }
+  }
+  /// To be called once for each item.
+  std::size_t take(std::size_t worker) {
+    for (std::size_t i = 0;; ++i) {
+      Share& share = shares_[(worker + i) % shares_.size()];
+      if (share.next.load(std::memory_order_relaxed) >= share.end) continue;
+      const std::size_t item = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (item < share.end) return item;
+    }
+  }
+
+ private:
+  struct alignas(64) Share {
+    std::atomic<std::size_t> next{0};
+    std::size_t end = 0;
+  };
+  std::vector<Share> shares_;
+};
 
 }  // namespace
 
@@ -296,20 +312,6 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
   };
   for (count(); unit > kGroupRows && items < 6 * std::size_t{pool.size()}; count()) unit /= 2;
   if (items == 0) return;
-  const std::size_t together = units_together(items, pool.size());
-  const auto cut_of = [&](const Job& job) {
-    Cut c = cut(job, unit);
-    if (streams(*job.weight, job.x->tokens)) c.together = together;
-    return c;
-  };
-  if (jobs.size() == 1) {
-    const Cut c = cut_of(jobs[0]);
-    items = c.items();
-    pool.run(items, [&](std::size_t item, unsigned worker) {
-      run_item(jobs[0], c, item, pool.copy(worker));
-    });
-    return;
-  }
   struct Part {
     Cut cut;
     std::size_t first;
@@ -317,11 +319,13 @@ void run(ThreadPool& pool, std::span<const Job> jobs) {
   std::vector<Part> parts(jobs.size());
   std::size_t first = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
-    parts[i] = {cut_of(jobs[i]), first};
+    parts[i] = {cut(jobs[i], unit), first};
     first += parts[i].cut.items();
   }
   items = first;
-  pool.run(items, [&](std::size_t item, unsigned worker) {
+  Shares shares(items, pool.size());
+  pool.run(items, [&](std::size_t, unsigned worker) {
+    const std::size_t item = shares.take(worker);
     // The last job whose first item is not past this one; empty jobs share theirs with the next.
     const auto part = std::upper_bound(parts.begin(), parts.end(), item,
                                        [](std::size_t at, const Part& p) { return at < p.first; }) -
