@@ -253,7 +253,8 @@ TEST(Matmul, ResultsDependNeitherOnThreadsNorOnTokensInTheCall) {
           const Product product[] = {{&packed, single.data() + t * rows, rows}};
           matmul(one, x.data() + t * columns, columns, 1, product);
         }
-        for (std::size_t count : {2UL, 3UL, 5UL, 6UL, 11UL, 13UL, 97UL, 210UL}) {
+        for (std::size_t count :
+             {2UL, 3UL, 4UL, 5UL, 7UL, 8UL, 11UL, 13UL, 32UL, 33UL, 97UL, 210UL}) {
           std::vector<float> together(count * rows);
           const Product product[] = {{&packed, together.data(), rows}};
           matmul(three, x.data(), columns, count, product);

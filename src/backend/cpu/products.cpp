@@ -265,8 +265,8 @@ void run_item(const Job& job, const Cut& c, std::size_t item, std::size_t copy) 
             more ? upcoming(*job.weight, row + rows, copy) : Upcoming{});
 }
 
-/// Hands out items so that each worker gets neighbours, one after the other, and reads memory as one
-/// long run; who is through with its own takes of others'.
+/// Hands out items so that each worker gets neighbours, one after the other, and reads memory as
+/// one long run; who is through with its own takes of others'.
 class Shares {
  public:
   Shares(std::size_t items, unsigned workers) : shares_(workers) {
