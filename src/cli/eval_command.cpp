@@ -368,6 +368,7 @@ void add_eval_command(CLI::App& app, Context& context) {
       app.add_subcommand("eval", "Measure perplexity, or accuracy on tasks with known answers");
   auto options = std::make_shared<EvalOptions>();
   options->model.add_to(*command);
+  options->model.add_speculation_to(*command);
   command->add_option("--perplexity", options->perplexity, "A text file to predict")
       ->type_name("FILE");
   command->add_option("--window", options->window, "Tokens of its windows; the second half counts")

@@ -169,6 +169,17 @@ void ModelArguments::add_options_to(CLI::App& command) {
       ->group(group);
 }
 
+void ModelArguments::add_speculation_to(CLI::App& command) {
+  command
+      .add_option(
+          "--speculate", speculate,
+          "Next tokens to guess from the text so far, and to check in one pass where that is "
+          "quicker; answers stay the same to the bit. 0: none")
+      ->type_name("N")
+      ->check(CLI::Range(0, 7))
+      ->group("Model");
+}
+
 NumaMode ModelArguments::numa_mode() const {
   if (numa == "off") return NumaMode::Off;
   return numa == "replicate" ? NumaMode::Replicate : NumaMode::Spread;
@@ -243,6 +254,7 @@ std::unique_ptr<Engine> LoadedModel::make_engine(const ModelArguments& arguments
   // A page more for each: growing into a page that an earlier turn shares takes a copy of it.
   options.cache.capacity_tokens = (context + KvCache::kPageTokens) * parallel;
   options.max_active = parallel;
+  options.speculate = arguments.speculate;
   if (store) {
     options.context_store = std::move(store);
     options.context_fingerprint = page_fingerprint(*checkpoint, precision, arguments.kv_dtype());

@@ -28,6 +28,7 @@ struct ModelArguments {
   std::string numa = "spread";
   bool ignore_packed = false;
   bool ignore_memory = false;
+  std::size_t speculate = 7;  // SchedulerOptions::speculate
 
   static constexpr std::size_t kDefaultContext = 8192;
   /// Bytes of weights up to which "auto" is "fine".
@@ -37,6 +38,8 @@ struct ModelArguments {
   void add_to(CLI::App& command);
   /// Adds the options alone.
   void add_options_to(CLI::App& command);
+  /// Adds --speculate, for commands with an engine.
+  void add_speculation_to(CLI::App& command);
   DType kv_dtype() const;
   NumaMode numa_mode() const;
 };

@@ -169,6 +169,7 @@ void add_run_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("run", "Talk with a model, or get one answer to a prompt");
   auto options = std::make_shared<RunOptions>();
   options->model.add_to(*command);
+  options->model.add_speculation_to(*command);
   command
       ->add_option("PROMPT", options->prompt,
                    "The question; a pipe's text is added to it. Without one, a conversation begins")

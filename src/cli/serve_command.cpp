@@ -194,6 +194,7 @@ void add_serve_command(CLI::App& app, Context& context) {
                    "is given. Several are loaded when a request names them")
       ->type_name("");
   options->models.arguments.add_options_to(*command);
+  options->models.arguments.add_speculation_to(*command);
   options->models.pool.aliases = {"deepseek-chat", "deepseek-reasoner"};
   const char* group = "Server";
   command

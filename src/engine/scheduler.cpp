@@ -79,6 +79,8 @@ void Scheduler::waits_no_more(const Job& job) {
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats{waiting_.size(),     active_.size(),       idle_.size(),
                        cache_.bytes_used(), cache_.free_tokens(), preemptions_};
+  stats.guessed_tokens = guessed_;
+  stats.right_guesses = right_;
   stats.waiting_of = waiting_of_;
   if (options_.context_store) stats.store = options_.context_store->stats();
   return stats;
@@ -186,12 +188,14 @@ std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
   std::size_t budget = model_.max_batch();
   const auto take = [&](const std::shared_ptr<Job>& job, std::size_t count) {
     const bool last = count == job->unfed();
-    for (std::size_t i = 0; i < count; ++i) {
-      batch.add(job->tokens[job->fed + i], *job->sequence,
-                Position{static_cast<std::int32_t>(job->fed + i)}, last && i + 1 == count);
-    }
-    shares.push_back({job, count, last});
-    budget -= count;
+    std::size_t at = job->fed;
+    const auto add = [&](TokenId token, bool logits) {
+      batch.add(token, *job->sequence, Position{static_cast<std::int32_t>(at++)}, logits);
+    };
+    for (std::size_t i = 0; i < count; ++i) add(job->tokens[at], last && i + 1 == count);
+    for (const TokenId token : job->guess) add(token, true);
+    shares.push_back({job, count, last, job->guess.size()});
+    budget -= shares.back().tokens();
   };
   for (const auto& job : active_) {
     if (job->writing() && budget > 0) take(job, 1);
@@ -211,7 +215,39 @@ std::vector<Scheduler::Share> Scheduler::plan(Batch& batch) const {
   return shares;
 }
 
+void Scheduler::guess() {
+  const bool all_write = std::ranges::all_of(
+      active_, [](const auto& job) { return job->writing() && !job->request.record_routing; });
+  const std::size_t writers = active_.size();
+  const std::size_t most =
+      std::min({PassTimes::kMostTokens, model_.max_batch(), writers + options_.speculate});
+  if (!all_write || writers == 0 || writers >= most) return;
+  std::size_t tokens = writers;
+  auto written = static_cast<double>(writers);
+  for (const auto& job : active_) {
+    // An even share each; never past the context's or the answer's end.
+    std::size_t offered = std::min((most - writers) / writers, most - tokens);
+    offered = std::min(offered, context_tokens_ - job->tokens.size());
+    if (const std::size_t limit = job->request.max_tokens; limit != 0) {
+      offered = std::min(offered, limit - job->usage.completion_tokens - 1);
+    }
+    std::vector<TokenId> guess = job->lookup.guess(job->tokens, offered);
+    guess.resize(worthwhile(pass_times_, job->guesses_so_far, tokens, written, guess.size()));
+    if (guess.empty()) job->guesses_so_far.idle();
+    written += job->guesses_so_far.expected(guess.size());
+    tokens += guess.size();
+    job->guess = std::move(guess);
+  }
+}
+
+bool Scheduler::drop_guesses() {
+  bool any = false;
+  for (const auto& job : active_) any = !std::exchange(job->guess, {}).empty() || any;
+  return any;
+}
+
 bool Scheduler::run(Batch& batch, std::vector<Share>& shares, Logits& logits) {
+  if (options_.speculate > 0) guess();
   while (true) {
     shares = plan(batch);
     if (shares.empty()) return false;
@@ -223,19 +259,22 @@ bool Scheduler::run(Batch& batch, std::vector<Share>& shares, Logits& logits) {
         job.routing.resize((job.fed + share.count) * choices_);
         routing = job.routing.data() + job.fed * choices_;
       }
-      parts.push_back({&job.cancelled, share.count, routing});
+      parts.push_back({&job.cancelled, share.tokens(), routing});
     }
     StepObserver observer(std::move(parts), choices_);
     try {
+      const Job::Clock::time_point begin = Job::Clock::now();
       logits = model_.forward(batch, cache_, observer.wanted() ? &observer : nullptr);
+      pass_times_.took(batch.size(), Job::Clock::now() - begin);
       return true;
     } catch (const Error& error) {
       // The cache is as before: what was read of the prompt so far stays for the next question.
+      const bool guessed = drop_guesses();
       if (error.code() == ErrorCode::Cancelled) {
         drop_cancelled();
         return false;
       }
-      if (error.code() == ErrorCode::ResourceLimit && make_room()) continue;
+      if (error.code() == ErrorCode::ResourceLimit && (guessed || make_room())) continue;
       // What the cache now holds of these sequences is not known, so they are not kept.
       for (const Share& share : shares) {
         if (!share.job->sequence) continue;  // ended by make_room()
@@ -283,11 +322,30 @@ void Scheduler::step() {
                    job.writing() ? FairShare::kWriteCost : share.count * FairShare::kReadCost);
     job.fed += share.count;
     if (share.wants_logits) {
-      take_token(job, logits.row(row++).first(vocab_size_));
+      take_tokens(job, logits, row);
+      row += share.rows();
     } else {
       job.sink(PromptProgress{job.fed, job.tokens.size()});
     }
   }
+}
+
+void Scheduler::take_tokens(Job& job, const Logits& logits, std::size_t row) {
+  const std::vector<TokenId> guess = std::exchange(job.guess, {});
+  guessed_ += guess.size();
+  for (std::size_t i = 0;; ++i) {
+    take_token(job, logits.row(row + i).first(vocab_size_));
+    if (!job.sequence) return;  // it has ended
+    if (i == guess.size()) break;
+    if (job.tokens.back() != guess[i]) {
+      job.guesses_so_far.wrong();
+      break;
+    }
+    job.guesses_so_far.right();
+    ++right_;
+    ++job.fed;
+  }
+  cache_.truncate(*job.sequence, job.fed);
 }
 
 void Scheduler::draw_ahead(std::span<const Share> shares, const Logits& logits) {
@@ -299,7 +357,8 @@ void Scheduler::draw_ahead(std::span<const Share> shares, const Logits& logits) 
   std::size_t row = 0;
   for (const Share& share : shares) {
     if (!share.wants_logits) continue;
-    const std::span<const float> own = logits.row(row++).first(vocab_size_);
+    const std::span<const float> own = logits.row(row).first(vocab_size_);
+    row += share.rows();
     if (share.job->draws_freely()) draws.push_back({share.job.get(), own});
   }
   if (draws.size() < 2) return;
@@ -377,6 +436,7 @@ void Scheduler::emit(Job& job, std::vector<Segment> segments, std::optional<Samp
 
 void Scheduler::retire(Job& job, bool keep_sequence) {
   if (job.sequence) {
+    if (keep_sequence) cache_.truncate(*job.sequence, job.fed);  // without guesses that were wrong
     if (!keep_sequence || !keep_idle(job)) cache_.remove(*job.sequence);
     job.sequence.reset();
   }

@@ -27,6 +27,7 @@
 #include "engine/repetition.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
+#include "engine/speculation.h"
 #include "model/model.h"
 #include "tokenizer/tokenizer.h"
 
@@ -38,6 +39,7 @@ struct SchedulerOptions {
   std::size_t prompt_chunk = 128;  // tokens read in a step while others write
   std::size_t max_active = 16;     // requests computed at once
   std::size_t max_idle = 64;       // finished sequences kept for reuse
+  std::size_t speculate = 0;       // next tokens guessed and checked in a pass, of all requests
   /// Where pages go when the cache forgets them, and come back from. May be null.
   std::shared_ptr<ContextStore> context_store = {};
   std::string context_fingerprint = {};  // of this model and engine, for PageNames
@@ -50,6 +52,8 @@ struct SchedulerStats {
   std::size_t cache_bytes = 0;
   std::size_t cache_free_tokens = 0;
   std::size_t preemptions = 0;                           // since the start
+  std::size_t guessed_tokens = 0;                        // since the start
+  std::size_t right_guesses = 0;                         // of those
   std::map<std::uint64_t, std::size_t> waiting_of = {};  // by account
   ContextStoreStats store = {};
 };
@@ -79,6 +83,9 @@ struct Job {
   bool started = false;                 // has been active before
   std::optional<PageNames> page_names;  // made when they are first asked for
   std::vector<std::int32_t> routing;    // of `fed` tokens, if that is asked for
+  TokenLookup lookup;
+  GuessRecord guesses_so_far;
+  std::vector<TokenId> guess;  // of what follows `tokens`, to be checked in this step
   Usage usage;
   Clock::time_point submitted, begun, first_token;
 
@@ -128,11 +135,14 @@ class Scheduler {
     std::optional<SequenceId> source;
     std::size_t tokens = 0;  // how many they share
   };
-  /// A job's part of a batch.
+  /// A job's part of a batch: its next tokens, then its guess.
   struct Share {
     std::shared_ptr<Job> job;
     std::size_t count;
-    bool wants_logits;
+    bool wants_logits;  // of the last token, and of all guessed ones
+    std::size_t guessed = 0;
+    std::size_t tokens() const { return count + guessed; }
+    std::size_t rows() const { return wants_logits ? 1 + guessed : 0; }
   };
 
   void drop_cancelled();
@@ -156,12 +166,19 @@ class Scheduler {
   /// Hands full pages that are about to be forgotten to the context store, if there is one.
   void save_pages(SequenceId sequence, std::span<const TokenId> tokens, std::uint64_t scope,
                   bool wait);
+  /// Guesses what requests write next, if nothing else is to be done in this step and checking is
+  /// likely to pay.
+  void guess();
+  /// Takes guesses back; whether there were any.
+  bool drop_guesses();
   std::vector<Share> plan(Batch& batch) const;
   /// Runs the batch, making room as needed; false if there is nothing left to run.
   bool run(Batch& batch, std::vector<Share>& shares, Logits& logits);
   /// Draws the next tokens of several requests at once, where nothing but logits decides on them.
   void draw_ahead(std::span<const Share> shares, const Logits& logits);
   void take_token(Job& job, std::span<const float> logits);
+  /// Takes tokens as long as they are those that were guessed, and one more. logits: [1 + guessed].
+  void take_tokens(Job& job, const Logits& logits, std::size_t row);
   /// The model's choice, or what a thought that is too long ends with. Throws as Sampler::sample().
   SampledToken next_token(Job& job, std::span<const float> logits);
   void emit(Job& job, std::vector<Segment> segments, std::optional<SampledToken> token);
@@ -188,6 +205,9 @@ class Scheduler {
   FairShare shares_;                                 // of all accounts with requests
   std::deque<Idle> idle_;                            // least recently used first
   std::size_t preemptions_ = 0;
+  std::size_t guessed_ = 0;
+  std::size_t right_ = 0;
+  PassTimes pass_times_;
   grammar::TokenMask mask_;  // room for AnswerGrammar::allowed()
 };
 

@@ -274,6 +274,8 @@ SchedulerStats Api::engine_stats() const {
     sum.cache_bytes += stats.cache_bytes;
     sum.cache_free_tokens += stats.cache_free_tokens;
     sum.preemptions += stats.preemptions;
+    sum.guessed_tokens += stats.guessed_tokens;
+    sum.right_guesses += stats.right_guesses;
     sum.store = stats.store;  // all share one
   }
   return sum;

@@ -100,6 +100,10 @@ std::string Metrics::print(const SchedulerStats& stats, std::size_t models) cons
        dropped_readers.load());
   line(out, "counter", "fathom_preemptions_total", "Answers that gave up their place for a while",
        stats.preemptions);
+  line(out, "counter", "fathom_guessed_tokens_total",
+       "Next tokens guessed, and checked in one pass", stats.guessed_tokens);
+  line(out, "counter", "fathom_right_guesses_total", "Tokens of these that were right",
+       stats.right_guesses);
   line(out, "gauge", "fathom_connections", "Open connections", connections.load());
   line(out, "gauge", "fathom_models_loaded", "Models in memory", models);
   line(out, "gauge", "fathom_body_bytes", "Bytes of requests' bodies that are being received",

@@ -187,7 +187,9 @@ TEST_P(GoldenEngine, SameSeedSameTokensWhateverTheCompanyThreadsAndMemory) {
     alone.push_back(tokens(make(roomy, 1)->submit(sampled(prompts[i], i))));
     EXPECT_EQ(alone.back().size(), 60U);
   }
-  for (const SchedulerOptions& options : {roomy, tight}) {
+  SchedulerOptions guessing = tight;
+  guessing.speculate = 7;
+  for (const SchedulerOptions& options : {roomy, tight, guessing}) {
     const auto engine = make(options);
     std::vector<Stream> streams;
     for (std::size_t round = 0; round < 2; ++round) {
@@ -197,6 +199,38 @@ TEST_P(GoldenEngine, SameSeedSameTokensWhateverTheCompanyThreadsAndMemory) {
     }
     for (std::size_t i = 0; i < streams.size(); ++i) {
       EXPECT_EQ(tokens(std::move(streams[i])), alone[i % prompts.size()]) << prompts[i % 4];
+    }
+  }
+}
+
+TEST_P(GoldenEngine, GuessesChangeNoBitOfAnAnswer) {
+  // Left to itself such a model soon goes round in circles, which guesses follow.
+  for (const float temperature : {0.0F, 0.3F}) {
+    std::vector<std::vector<SampledToken>> answers;
+    for (const std::size_t speculate : {0U, 7U}) {
+      SchedulerOptions options;
+      options.cache.dtype = DType::BF16;
+      options.cache.capacity_tokens = 1024;
+      options.speculate = speculate;
+      const auto engine = make(options);
+      Request request = sampled("once upon a time", 3);
+      request.sampling.temperature = temperature;
+      request.sampling.logprobs = 2;
+      request.max_tokens = 250;
+      Stream stream = engine->submit(std::move(request));
+      answers.emplace_back();
+      while (auto event = stream.next()) {
+        const auto* delta = std::get_if<Delta>(&*event);
+        if (delta != nullptr && delta->token) answers.back().push_back(*delta->token);
+      }
+      EXPECT_EQ(answers.back().size(), 250U);
+      if (temperature == 0) {
+        EXPECT_EQ(engine->stats().right_guesses > 0, speculate > 0);
+      }
+    }
+    for (std::size_t i = 0; i < answers[0].size(); ++i) {
+      ASSERT_EQ(answers[0][i].id, answers[1][i].id) << i;
+      ASSERT_EQ(answers[0][i].logprob, answers[1][i].logprob) << i;
     }
   }
 }
