@@ -160,23 +160,26 @@ struct CodeKernels {
       }
     }
 
-    /// Those of sub-tile s, of its first or second 16 features if each has its own.
-    void get(const std::byte* tile, int s, int half, int row, F& scale, F& min) const {
-      [[maybe_unused]] const int at = 16 * (s * (32 / f.sub) + half) + row;
-      if constexpr (D == DType::Q6_K) {
-        scale = S::mul(d[row / L], S::to_float(S::signed_bytes(tile + 32 + at)));
-      } else if constexpr (D == DType::Q3_K) {
-        const I six = S::bytes((half == 0 ? first : second) + 16 * s + row);
-        scale = S::mul(d[row / L], S::to_float(S::sub_words(six, S::all_words(32))));
-      } else if constexpr (kSpreadsScales<D>) {
-        scale = S::mul(d[row / L], S::to_float(S::bytes(first + at)));
-        min = S::mul(less[row / L], S::to_float(S::bytes(second + at)));
+    /// Those of sub-tile s: one, or two where 16 features share one.
+    void get(const std::byte* tile, int s, int row, F* scale, F* min) const {
+      if constexpr (!kSpreadsScales<D>) {
+        scales<D>(tile, s, row, scale, min);
       } else {
-        F both[2] = {};
-        F mins[2] = {};
-        scales<D>(tile, s, row, both, mins);
-        scale = both[half];
-        if constexpr (f.min) min = mins[half];
+        constexpr int halves = 32 / f.sub;
+#pragma GCC unroll 2
+        for (int half = 0; half < halves; ++half) {
+          [[maybe_unused]] const int at = 16 * (s * halves + half) + row;
+          const F factor = d[row / L];
+          if constexpr (D == DType::Q6_K) {
+            scale[half] = S::mul(factor, S::to_float(S::signed_bytes(tile + 32 + at)));
+          } else if constexpr (D == DType::Q3_K) {
+            const I six = S::bytes((half == 0 ? first : second) + 16 * s + row);
+            scale[half] = S::mul(factor, S::to_float(S::sub_words(six, S::all_words(32))));
+          } else {
+            scale[half] = S::mul(factor, S::to_float(S::bytes(first + at)));
+            min[half] = S::mul(less[row / L], S::to_float(S::bytes(second + at)));
+          }
+        }
       }
     }
   };

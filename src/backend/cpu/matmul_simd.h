@@ -68,12 +68,12 @@ struct MatmulKernels {
           for (int j = 0; j < 8; ++j) w[j] = S::sub_bytes(w[j], f.zero);
         }
         for (int j = 0; j < 8; ++j) S::store_words(tile->codes[8 * b + j] + 4 * L * part, w[j]);
+        F scale[2] = {};
+        F min[2] = {};
+        scales.get(at, s, L * part, scale, min);
         for (int i = 0; i < per_sub; ++i) {
-          F scale;
-          F min;
-          scales.get(at, s, i, L * part, scale, min);
-          S::store(tile->scale[per_sub * b + i] + L * part, scale);
-          if constexpr (f.min) S::store(tile->min[per_sub * b + i] + L * part, min);
+          S::store(tile->scale[per_sub * b + i] + L * part, scale[i]);
+          if constexpr (f.min) S::store(tile->min[per_sub * b + i] + L * part, min[i]);
         }
       }
     }
@@ -97,9 +97,7 @@ struct MatmulKernels {
         F scale[2] = {};
         F min[2] = {};
         Codes::template tile_codes<D>(at, s, L * part, w);
-        for (int half = 0; half < 32 / f.sub; ++half) {
-          scales.get(at, s, half, L * part, scale[half], min[half]);
-        }
+        scales.get(at, s, L * part, scale, min);
         for (int j = 0; j < 8; ++j) {
           const int half = f.sub == 16 ? j / 4 : 0;
           for (int i = 0; i < 4; ++i) {
@@ -346,6 +344,7 @@ struct MatmulKernels {
   }
 
   static constexpr MatmulTable table() {
+    static_assert(S::kStreamMost <= kMostStreamTokens);
     MatmulTable t{};
     t.name = S::kName;
     t.stream_at_once = S::kStreamTokens;

@@ -19,6 +19,9 @@ inline constexpr std::size_t kDotRows = 4;
 inline constexpr std::size_t kTileTokens = 4;
 inline constexpr std::size_t kRecordsPast = 7;
 
+/// The most tokens that any table multiplies straight from the packed form.
+inline constexpr std::size_t kMostStreamTokens = 32;
+
 /// What a thread will read after its present groups: group g at `at + g * stride`. `at` may be
 /// null. Only advice, and may lead past the weights.
 struct Upcoming {

@@ -14,9 +14,8 @@ namespace {
 
 constexpr std::size_t kUnitRows = 64;  // rows of a chunk of work: four groups side by side
 constexpr std::size_t kUnitGroups = kUnitRows / kGroupRows;
-constexpr std::size_t kSpanTokens = 96;    // tokens that share an unpacked chunk
-constexpr std::size_t kStreamTokens = 32;  // the most that any table streams
-constexpr std::size_t kRowUnit = 32;       // the same where rows are read as stored
+constexpr std::size_t kSpanTokens = 96;  // tokens that share an unpacked chunk
+constexpr std::size_t kRowUnit = 32;     // the same where rows are read as stored
 constexpr std::size_t kRowSpan = 48;
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -85,9 +84,9 @@ void run_stream(const Piece& p, Upcoming next) {
   const std::size_t groups = p.groups();
   const std::byte* at[kUnitGroups] = {};
   for (std::size_t g = 0; g < groups; ++g) at[g] = p.group(g);
-  alignas(64) float sums[kUnitGroups][kStreamTokens * kGroupRows];
-  alignas(64) float rest[kUnitGroups][kStreamTokens * kGroupRows];
-  constexpr std::size_t sums_stride = kStreamTokens * kGroupRows;
+  alignas(64) float sums[kUnitGroups][kMostStreamTokens * kGroupRows];
+  alignas(64) float rest[kUnitGroups][kMostStreamTokens * kGroupRows];
+  constexpr std::size_t sums_stride = kMostStreamTokens * kGroupRows;
   // As many passes as must be, over about as many tokens each.
   const std::size_t passes = ceil_div(p.tokens, w.table->stream_at_once);
   const std::size_t share = std::min(ceil_div(ceil_div(p.tokens, passes), 2) * 2, p.tokens);

@@ -1,6 +1,7 @@
 // One to eight tokens times packed weights, straight from the packed form: codes are taken apart in
-// registers, multiplied by all tokens and forgotten. For more tokens than that, taking them apart
-// once into the first cache pays (matmul_simd.h).
+// registers, multiplied by all tokens and forgotten. Up to 32 tokens take several such passes over
+// rows that are in a cache by then; for more, taking codes apart once into the first cache pays
+// (matmul_simd.h).
 #pragma once
 
 #include <cstddef>
@@ -73,7 +74,10 @@ struct StreamKernels {
           }
           for (int part = 0; part < kParts; ++part) {
             I w[8];
+            F scale[2] = {};
+            F min[2] = {};
             Codes::template tile_codes<D>(at, s, L * part, w);
+            scales[r].get(at, s, L * part, scale, min);
 #pragma GCC unroll 2
             for (int half = 0; half < halves; ++half) {
               I dots[T];
@@ -82,16 +86,13 @@ struct StreamKernels {
               } else {
                 S::template dot<f.bits, f.zero, 8 - words, words, T>(w, record, b, dots);
               }
-              F scale;
-              F min = S::zero();
-              scales[r].get(at, s, half, L * part, scale, min);
 #pragma GCC unroll 8
               for (int t = 0; t < T; ++t) {
                 const float d_sum =
                     f.sub == 32 ? record[t].sum32[b] : record[t].sum16[2 * b + half];
                 F& sum = acc[part][r * T + t];
-                sum = add_dot<S, f.min>(dots[t], scale, min, S::all(record[t].d[b]), S::all(d_sum),
-                                        sum);
+                sum = add_dot<S, f.min>(dots[t], scale[half], min[half], S::all(record[t].d[b]),
+                                        S::all(d_sum), sum);
               }
             }
           }
