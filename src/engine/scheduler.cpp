@@ -345,7 +345,7 @@ void Scheduler::take_tokens(Job& job, const Logits& logits, std::size_t row) {
     ++right_;
     ++job.fed;
   }
-  cache_.truncate(*job.sequence, job.fed);
+  if (!guess.empty()) cache_.truncate(*job.sequence, job.fed);
 }
 
 void Scheduler::draw_ahead(std::span<const Share> shares, const Logits& logits) {

@@ -1,7 +1,6 @@
 #include "engine/speculation.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace fathom {
 namespace {

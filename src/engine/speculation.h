@@ -59,8 +59,8 @@ class PassTimes {
   static constexpr std::size_t kMostTokens = 8;  // that the kernels take in one go
 
   void took(std::size_t tokens, std::chrono::duration<double> seconds);
-  /// Seconds of a pass of up to kMostTokens. What is not known counts as a shorter pass does, and
-  /// what was not seen for long comes down to that, so that it is tried.
+  /// Seconds of a pass of 1 to kMostTokens tokens. What is not known counts as a shorter pass does,
+  /// and what was not seen for long comes down to that, so that it is tried.
   double of(std::size_t tokens) const;
 
  private:

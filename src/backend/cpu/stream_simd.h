@@ -14,8 +14,10 @@
 
 namespace fathom::cpu {
 
-/// Asks for bytes [begin, end) of what lies at `base`, which may lead past the matrix.
-inline void prefetch(const std::byte* base, std::size_t begin, std::size_t end) {
+/// Asks for bytes [begin, end) of what lies at `base`, which may lead past the matrix. Always
+/// inline: a copy that one unit made with AVX-512 must not serve another.
+[[gnu::always_inline]] inline void prefetch(const std::byte* base, std::size_t begin,
+                                            std::size_t end) {
   const auto address = reinterpret_cast<std::uintptr_t>(base);
   for (std::size_t line = begin / 64; line < end / 64; ++line) {
     __builtin_prefetch(reinterpret_cast<const void*>(address + 64 * line));
