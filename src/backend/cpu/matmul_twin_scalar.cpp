@@ -8,7 +8,6 @@ namespace {
 struct Twin : Scalar {
   static constexpr const char* kName = "amx-twin";
   static constexpr CpuLevel kLevel = CpuLevel::TileTwin;
-  static constexpr int kStreamTokens = 4;
   static constexpr int kStreamMost = kTileTokens - 1;
   using Tiles = TwinTiles<Twin>;
 };

@@ -19,7 +19,7 @@ struct Scalar {
   static constexpr int kLanes = 1;
   static constexpr int kSide = 1;
   static constexpr int kTokens = 4;
-  static constexpr int kStreamTokens = 8;
+  static constexpr int kStreamTokens = 2;
   static constexpr int kStreamMost = 8;
   static constexpr int kF32Tokens = 4;
   static constexpr int kDotTokens = 1;

@@ -128,15 +128,18 @@ struct StreamKernels {
   static void stream(const std::byte* const* groups, std::size_t count, std::size_t features,
                      const ActivationRecord* x, std::size_t x_stride, std::size_t tokens,
                      float* out, std::size_t out_stride, Ahead ahead) {
-    if (count == 4 && tokens == 1) {
-      return run<D, 4, 1>(groups, features, x, x_stride, 1, out, out_stride, ahead);
-    }
     const Ahead within{ahead.ask, {}};
-    while (count >= 2 && tokens == 1) {
-      run<D, 2, 1>(groups, features, x, x_stride, 1, out, out_stride, count == 2 ? ahead : within);
-      groups += 2;
-      count -= 2;
-      out += 2 * out_stride;
+    if constexpr (L > 1) {  // plain C++ gains nothing by it, and takes its time to compile
+      if (count == 4 && tokens == 1) {
+        return run<D, 4, 1>(groups, features, x, x_stride, 1, out, out_stride, ahead);
+      }
+      while (count >= 2 && tokens == 1) {
+        run<D, 2, 1>(groups, features, x, x_stride, 1, out, out_stride,
+                     count == 2 ? ahead : within);
+        groups += 2;
+        count -= 2;
+        out += 2 * out_stride;
+      }
     }
     for (; count > 0; --count, ++groups, out += out_stride) {
       by_tokens<D, 1, 1>(groups, features, x, x_stride, tokens, out, out_stride,
