@@ -132,18 +132,19 @@ def main():
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--row-tokens", type=int, default=128)
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     with open(options.config) as file:
         config = json.load(file)
     torch.manual_seed(1)
-    model = Model(config)
+    model = Model(config).to(options.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     best = 0
     for _ in range(options.steps):
-        tokens = torch.randint(0, 256, (options.rows, options.row_tokens + 2))
+        tokens = torch.randint(0, 256, (options.rows, options.row_tokens + 2), device=options.device)
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+        with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.precision == "bf16"):
             loss = model(tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -154,6 +155,8 @@ def main():
                 if isinstance(block.ffn, Moe):
                     load = block.ffn.load.float()
                     block.ffn.bias += 0.001 * torch.sign(load.mean() - load)
+        if options.device != "cpu":
+            torch.cuda.synchronize()
         best = max(best, options.rows * options.row_tokens / (time.perf_counter() - start))
     print(json.dumps({"tokens_per_s": best, "parameters": sum(p.numel() for p in model.parameters())}))
 

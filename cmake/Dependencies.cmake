@@ -40,6 +40,15 @@ if(FATHOM_TRAIN AND NOT FATHOM_SANITIZE)
     file(GLOB torch_devices ${torch_folder}/lib/libtorch_cuda.so ${torch_folder}/lib/libc10_cuda.so)
     target_link_libraries(fathom_torch INTERFACE -Wl,--no-as-needed ${TORCH_LIBRARY}
       ${torch_folder}/lib/libtorch_cpu.so ${torch_folder}/lib/libc10.so ${torch_devices} -Wl,--as-needed)
+    # NCCL's class is in there too, and its headers in wheels of NVIDIA's own (scripts/setup).
+    file(GLOB nvidia_folders ${torch_folder}/../nvidia/*/include)
+    find_path(CUDA_HEADERS crt/host_config.h PATHS ${nvidia_folders} NO_DEFAULT_PATH)
+    find_path(NCCL_HEADERS nccl.h PATHS ${nvidia_folders} NO_DEFAULT_PATH)
+    if(torch_devices AND CUDA_HEADERS AND NCCL_HEADERS)
+      target_compile_options(fathom_torch INTERFACE "SHELL:-idirafter ${CUDA_HEADERS}"
+                             "SHELL:-idirafter ${NCCL_HEADERS}")
+      target_compile_definitions(fathom_torch INTERFACE FATHOM_NCCL)
+    endif()
   else()
     message(STATUS "No libtorch under .cache/torch, or no libgloo-dev: the trainer is not built "
                    "(scripts/setup)")

@@ -12,6 +12,7 @@
 #include "cli/terminal.h"
 #include "cli/train/commands.h"
 #include "cli/train/run.h"
+#include "train/torch/device.h"
 #include "train/torch/grpo.h"
 
 namespace fathom {
@@ -28,6 +29,7 @@ struct GrpoArguments {
   double reward_seconds = 10;
   std::size_t evaluation_tasks = 200;
   int threads = 0;
+  std::string device = "auto";
   bool dry_run = false;
   double dollars_per_hour = 0;
 };
@@ -173,23 +175,26 @@ void dry_run(train::GrpoOptions options, double dollars_per_hour, const Context&
   const double cost = steps * step / 3600 * dollars_per_hour;
   const ParameterCount count = count_parameters(run.model().config());
   if (context.json) {
-    return print_json({{"parameters", count.total()},
-                       {"active_parameters", count.active()},
-                       {"answers_per_s", report.samples_per_s},
-                       {"tokens_per_answer", report.length},
-                       {"sampling_seconds", report.sampling_seconds},
-                       {"training_seconds", report.training_seconds},
-                       {"flop", steps * report.flop},
-                       {"seconds", steps * step},
-                       {"dollars", cost},
-                       {"peak_memory_bytes", peak_memory()}});
+    return print_json(
+        {{"parameters", count.total()},
+         {"active_parameters", count.active()},
+         {"answers_per_s", report.samples_per_s},
+         {"tokens_per_answer", report.length},
+         {"sampling_seconds", report.sampling_seconds},
+         {"training_seconds", report.training_seconds},
+         {"flop", steps * report.flop},
+         {"seconds", steps * step},
+         {"dollars", cost},
+         {"peak_memory_bytes", peak_memory()},
+         {"peak_device_memory_bytes", train::peak_device_memory(options.twin.device).value_or(0)}});
   }
   print_parameters(count);
   fmt::print("answers     {} a step of {:.0f} tokens, {:.0f} answers/s\n",
              options.questions * options.group, report.length, report.samples_per_s);
   fmt::print("work        {:.3g} FLOP, at {:.1f} GFLOP/s\n", steps * report.flop,
              report.flop / step / 1e9);
-  fmt::print("memory      {} at most in two steps\n", format_bytes(peak_memory()));
+  fmt::print("memory      {}{} at most in two steps\n", format_bytes(peak_memory()),
+             device_memory_text(options.twin.device));
   fmt::print(
       "time        {} for {:.0f} steps: {:.2f} s of sampling and {:.2f} s of learning each; "
       "longer answers take longer",
@@ -200,7 +205,9 @@ void dry_run(train::GrpoOptions options, double dollars_per_hour, const Context&
 
 void grpo(const GrpoArguments& arguments, Context& context) {
   train::GrpoOptions options = options_of(arguments);
-  options.ranks = join_ranks(arguments.threads);
+  const Crew crew = join_ranks(arguments.threads, arguments.device);
+  options.ranks = crew.ranks;
+  options.twin.device = crew.device;
   // The engine alone takes all CPUs, whatever PyTorch makes of them.
   if (arguments.threads > 0 || !options.ranks.alone()) {
     options.threads = static_cast<unsigned>(at::get_num_threads());
@@ -210,7 +217,7 @@ void grpo(const GrpoArguments& arguments, Context& context) {
   if (arguments.dry_run) return dry_run(options, arguments.dollars_per_hour, context);
   const bool tells = options.ranks.first();
   train::Grpo run(options);
-  if (tells) tell_start(options.ranks, context);
+  if (tells) tell_start(crew, context);
   if (tells && run.resumed()) print_note(context, fmt::format("goes on from step {}", run.steps()));
   if (run.steps() == 0 && !options.evaluation.empty()) {
     const train::Evaluation before = run.evaluate_start();
@@ -302,7 +309,7 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
                    "Make activations again on the way back: less memory, a third more time");
   add_lora_options(command, o.lora);
   command.add_flag("--tensorboard", o.tensorboard, "Event files for TensorBoard beside the log");
-  number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
+  add_machine_options(command, arguments.threads, arguments.device);
   number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
   command.add_flag("--dry-run", arguments.dry_run,
                    "Make two steps, tell what the run would take, and leave nothing");

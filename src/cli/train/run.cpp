@@ -19,6 +19,7 @@
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "config/model_cost.h"
+#include "train/torch/device.h"
 #include "train/torch/peak.h"
 
 namespace fathom {
@@ -132,21 +133,24 @@ void dry_run(train::RunOptions options, const Yardstick& yard, Context& context)
   const double cost = seconds / 3600 * yard.dollars_per_hour;
   const std::uint64_t peak_bytes = peak_memory();
   if (context.json) {
-    return print_json({{"parameters", count.total()},
-                       {"active_parameters", count.active()},
-                       {"flop_per_token", run.flop_per_token()},
-                       {"flop", flop},
-                       {"tokens_per_s", best},
-                       {"mfu", best * run.flop_per_token() / yard.peak},
-                       {"seconds", seconds},
-                       {"dollars", cost},
-                       {"peak_memory_bytes", peak_bytes},
-                       {"epochs", yard.total_tokens / options.rows->tokens()}});
+    return print_json(
+        {{"parameters", count.total()},
+         {"active_parameters", count.active()},
+         {"flop_per_token", run.flop_per_token()},
+         {"flop", flop},
+         {"tokens_per_s", best},
+         {"mfu", best * run.flop_per_token() / yard.peak},
+         {"seconds", seconds},
+         {"dollars", cost},
+         {"peak_memory_bytes", peak_bytes},
+         {"peak_device_memory_bytes", train::peak_device_memory(options.twin.device).value_or(0)},
+         {"epochs", yard.total_tokens / options.rows->tokens()}});
   }
   print_parameters(count);
   fmt::print("work        {:.3g} FLOP ({:.4g} MFLOP a token), {:.1f} times through the data\n",
              flop, run.flop_per_token() / 1e6, yard.total_tokens / options.rows->tokens());
-  fmt::print("memory      {} at most in three steps\n", format_bytes(peak_bytes));
+  fmt::print("memory      {}{} at most in three steps\n", format_bytes(peak_bytes),
+             device_memory_text(options.twin.device));
   fmt::print("time        {} at {} tokens/s, MFU {:.0f} %", format_duration(seconds),
              short_count(best), 100 * best * run.flop_per_token() / yard.peak);
   if (cost > 0) fmt::print("; ${:.2f}", cost);
@@ -180,7 +184,7 @@ void print_parameters(const ParameterCount& count) {
              short_count(static_cast<double>(count.active())));
 }
 
-train::Ranks join_ranks(int threads) {
+Crew join_ranks(int threads, const std::string& device) {
   const train::RankSetup setup =
       train::rank_setup([](const char* name) -> const char* { return std::getenv(name); });
   if (threads > 0) {
@@ -188,11 +192,32 @@ train::Ranks join_ranks(int threads) {
   } else if (setup.here > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
     at::set_num_threads(std::max(1, at::get_num_threads() / setup.here));
   }
-  return train::Ranks::join(setup);
+  Crew crew;
+  crew.device = train::training_device(device, setup.place);
+  crew.ranks = train::Ranks::join(setup, crew.device);
+  return crew;
 }
 
-void tell_start(const train::Ranks& ranks, const Context& context) {
-  if (!ranks.alone()) print_note(context, fmt::format("{} ranks", ranks.size()));
+void tell_start(const Crew& crew, const Context& context) {
+  const std::string ranks =
+      crew.ranks.alone() ? "" : fmt::format("{} ranks, this one ", crew.ranks.size());
+  if (ranks.empty() && crew.device.is_cpu()) return;
+  print_note(context, fmt::format("{}on {}", ranks, train::device_text(crew.device)));
+}
+
+std::string device_memory_text(const at::Device& device) {
+  const auto bytes = train::peak_device_memory(device);
+  return bytes ? fmt::format(", {} of the GPU's", format_bytes(*bytes)) : "";
+}
+
+void add_machine_options(CLI::App& command, int& threads, std::string& device) {
+  command.add_option("--threads", threads, "0: all CPUs")
+      ->type_name("X")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command.add_option("--device", device, "cpu, cuda, cuda:N, or auto: a GPU if PyTorch finds one")
+      ->type_name("NAME")
+      ->capture_default_str();
 }
 
 Tokenizer tokenizer_of(const train::RunOptions& options) {
@@ -267,7 +292,9 @@ train::Teacher load_teacher(const train::RunOptions& options, const RunArguments
 }  // namespace
 
 void run_training(train::RunOptions options, const RunArguments& arguments, Context& context) {
-  const train::Ranks ranks = options.ranks = join_ranks(arguments.threads);
+  const Crew crew = join_ranks(arguments.threads, arguments.device);
+  const train::Ranks ranks = options.ranks = crew.ranks;
+  options.twin.device = crew.device;
   require(ranks.alone() || !arguments.dry_run, ErrorCode::InvalidArgument,
           "a dry run is one process's affair: it was started as {} ranks", ranks.size());
   require(!ranks.alone() || !options.expert_parallel, ErrorCode::InvalidArgument,
@@ -283,7 +310,7 @@ void run_training(train::RunOptions options, const RunArguments& arguments, Cont
 
   train::TrainingRun run(options);
   const bool tells = ranks.first();
-  if (tells) tell_start(ranks, context);
+  if (tells) tell_start(crew, context);
   if (tells && run.resumed()) {
     print_note(context, fmt::format("goes on from step {} ({} tokens)", run.steps(),
                                     short_count(run.tokens())));
@@ -361,7 +388,7 @@ void add_run_options(CLI::App& command, RunArguments& arguments) {
   number("--keep", o.keep, "Checkpoints to keep beside the best")->check(CLI::Range(1, 1000));
   number("--evaluate-every", o.evaluate_every, "Steps between evaluations and samples");
   number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
-  number("--threads", arguments.threads, "0: all CPUs")->check(CLI::Range(0, 4096));
+  add_machine_options(command, arguments.threads, arguments.device);
   command.add_flag("--recompute", o.twin.recompute,
                    "Make activations again on the way back: less memory, a third more time");
   command.add_flag("--expert-parallel", o.expert_parallel,

@@ -20,6 +20,7 @@ struct RunArguments {
   bool from_scratch = false, dry_run = false;
   double dollars_per_hour = 0;
   int threads = 0;
+  std::string device = "auto";
   std::string teacher;
   double teacher_weight = 1, teacher_temperature = 1;
 };
@@ -58,10 +59,20 @@ class PassingFolder {
 std::uint64_t peak_memory();
 void print_parameters(const ParameterCount& count);
 
-/// The ranks that torchrun or mpirun started, or this one alone; and PyTorch's threads: so many, or
-/// with 0 this rank's part of the machine's.
-train::Ranks join_ranks(int threads);
-void tell_start(const train::Ranks& ranks, const Context& context);
+/// Who trains, and on what.
+struct Crew {
+  train::Ranks ranks;
+  at::Device device = at::kCPU;
+};
+/// The ranks that torchrun or mpirun started, or this one alone, each on its device (as
+/// training_device() has them); and PyTorch's threads: so many, or with 0 this rank's part of the
+/// machine's.
+Crew join_ranks(int threads, const std::string& device);
+void tell_start(const Crew& crew, const Context& context);
+/// What a dry run says of the device's own memory; empty for CPUs.
+std::string device_memory_text(const at::Device& device);
+/// --threads and --device.
+void add_machine_options(CLI::App& command, int& threads, std::string& device);
 
 /// --lora-rank and what belongs to it.
 void add_lora_options(CLI::App& command, train::LoraOptions& lora);

@@ -106,7 +106,7 @@ std::vector<std::span<const Sample* const>> in_batches(std::span<const Sample* c
 
 Tensor AnswerBatch::spread(const Tensor& values) const {
   return at::zeros({answers * longest}, values.options())
-      .index_copy(0, cell, values)
+      .index_copy(0, cell.to(values.device()), values)
       .view({answers, longest});
 }
 

@@ -38,6 +38,7 @@ std::vector<const Sample*> learning_order(std::span<const Sample> samples);
 std::vector<std::span<const Sample* const>> in_batches(std::span<const Sample* const> order,
                                                        std::size_t tokens);
 
+/// All on the CPU.
 struct AnswerBatch {
   /// Short sequences follow each other in one row, where neighbours of one prompt share it (as in
   /// arXiv 2506.05433): it is a document that answers go on from. Long ones have a row each.
@@ -49,7 +50,7 @@ struct AnswerBatch {
   Tensor cell;    // int64 [tokens of answers]: where each is in [answers, longest answer]
   std::int64_t answers = 0, longest = 0;
 
-  /// [tokens of answers] to [answers, longest answer], 0 where there is none.
+  /// [tokens of answers] to [answers, longest answer], 0 where there is none; where `values` are.
   Tensor spread(const Tensor& values) const;
 };
 

@@ -65,13 +65,14 @@ void Dispatch::send(const std::vector<std::int64_t>& counts, std::int64_t align)
     for (std::size_t e = 0; e < own; ++e) here[e] += came[rank * own + e];
   }
   all_rows_ = lay_out(here, align, rows_);
-  row_ = at::empty({std::accumulate(from_.begin(), from_.end(), 0LL)}, at::kLong);
-  auto* row = row_.data_ptr<std::int64_t>();
+  Tensor places = at::empty({std::accumulate(from_.begin(), from_.end(), 0LL)}, at::kLong);
+  auto* row = places.data_ptr<std::int64_t>();
   std::vector<std::int64_t> next;
   for (const Rows& rows : rows_) next.push_back(rows.first);
   for (std::size_t i = 0; i < size * own; ++i) {
     for (std::int64_t k = 0; k < came[i]; ++k) *row++ = next[i % own]++;
   }
+  row_ = places.to(token_.device());
 }
 
 Tensor Dispatch::to_experts(const Tensor& copies) const {

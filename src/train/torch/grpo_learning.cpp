@@ -28,15 +28,15 @@ AnswerBatch Grpo::batch_of(std::span<const Sample* const> samples) const {
 
 Grpo::Logprobs Grpo::logprobs(TorchModel& model, const AnswerBatch& batch, bool watched) const {
   const bool replays = &model != reference_.get();
+  const at::Device device = model.options().device;
   Hidden hidden = model.forward(batch.rows, replays ? batch.replay : std::vector<Tensor>());
   // Only what answers are predicted from, and only what the engine might say: it never says what
   // the tokenizer has no token for, and padded vocabularies have more.
-  const Tensor states = hidden.states.flatten(0, 1).index_select(0, batch.from);
+  const Tensor states = hidden.states.flatten(0, 1).index_select(0, batch.from.to(device));
   const Tensor logits =
       model.logits(states).narrow(-1, 0, static_cast<std::int64_t>(tokenizer_.vocab_size()));
-  const auto chosen = [&](const Tensor& all) {
-    return all.gather(-1, batch.target.unsqueeze(-1)).squeeze(-1);
-  };
+  const Tensor target = batch.target.unsqueeze(-1).to(device);
+  const auto chosen = [&](const Tensor& all) { return all.gather(-1, target).squeeze(-1); };
   const Tensor all = at::log_softmax(logits / static_cast<double>(options_.temperature), -1);
   Logprobs result;
   result.policy = chosen(all);
@@ -58,6 +58,7 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report, Sums& sums) {
   totals.tokens = counts[1];
   totals.longest = static_cast<double>(options_.max_tokens);
 
+  const at::Device device = model_->options().device;
   const std::vector<const Sample*> order = teachers(samples);
   optimizer_->zero_gradients();
   double loss = 0;
@@ -73,7 +74,8 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report, Sums& sums) {
       told.insert(told.end(), some[i]->rollout.begin(), some[i]->rollout.end());
       if (some[i]->old.defined()) before.push_back(some[i]->old);
     }
-    const Tensor rollout = at::tensor(told, at::kFloat);
+    policy.advantages = policy.advantages.to(device);
+    const Tensor rollout = at::tensor(told, at::kFloat).to(device);
     policy.logprobs = batch.spread(own.policy);
     policy.rollout = batch.spread(rollout);
     policy.mask = batch.spread(at::ones_like(rollout));

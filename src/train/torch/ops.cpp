@@ -37,7 +37,8 @@ RotaryTable::RotaryTable(const RopeConfig& rope, std::int64_t positions, const a
 }
 
 std::pair<Tensor, Tensor> RotaryTable::at(const Tensor& positions) const {
-  return {at::embedding(cosines_, positions), at::embedding(sines_, positions)};
+  const Tensor here = positions.to(cosines_.device());
+  return {at::embedding(cosines_, here), at::embedding(sines_, here)};
 }
 
 // --- one pass where it can be, else PyTorch's
@@ -102,7 +103,7 @@ constexpr std::int64_t kLongestFused = 2048;
 }  // namespace
 
 Sight sight_of(const Tensor& tokens, const Tensor& documents, const Tensor& prefixes,
-               at::ScalarType type) {
+               at::ScalarType type, const at::Device& device) {
   const std::int64_t rows = tokens.size(0), length = tokens.size(1);
   Sight sight;
   sight.starts = at::zeros({rows, length}, at::kLong);
@@ -121,14 +122,14 @@ Sight sight_of(const Tensor& tokens, const Tensor& documents, const Tensor& pref
     }
   }
   const bool fits = type == at::kFloat || type == at::kBFloat16;
-  sight.fused = tokens.is_cpu() && fits && longest <= kLongestFused;
+  sight.fused = device.is_cpu() && fits && longest <= kLongestFused;
   if (documents.defined() && !sight.fused) {
-    const Tensor start = sight.starts.to(tokens.device());
+    const Tensor start = sight.starts.to(device);
     Tensor seen = (start.unsqueeze(1) == start.unsqueeze(2)).tril();
     if (prefixes.defined()) {
-      seen = seen.logical_or(prefixes.to(start.device()).unsqueeze(2) == start.unsqueeze(1));
+      seen = seen.logical_or(prefixes.to(device).unsqueeze(2) == start.unsqueeze(1));
     }
-    sight.mask = at::zeros(seen.sizes(), at::device(seen.device()).dtype(type))
+    sight.mask = at::zeros(seen.sizes(), at::device(device).dtype(type))
                      .masked_fill_(seen.logical_not(), -kInfinity)
                      .unsqueeze(1);
   }

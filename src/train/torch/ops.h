@@ -29,8 +29,8 @@ class RotaryTable {
   /// Throws Error as rope_frequencies() does.
   RotaryTable(const RopeConfig& rope, std::int64_t positions, const at::Device& device);
 
-  /// Of these positions ([rows, length] int64), to be handed to rotate(): cosines and sines, each
-  /// [rows, length, dims / 2].
+  /// Of these positions ([rows, length] int64, on any device), to be handed to rotate(): cosines
+  /// and sines, each [rows, length, dims / 2].
   std::pair<Tensor, Tensor> at(const Tensor& positions) const;
   std::int64_t size() const { return cosines_.defined() ? cosines_.size(0) : 0; }
 
@@ -55,9 +55,9 @@ struct Sight {
 };
 /// `documents`: int64 [rows, length], numbers that change where another document begins; undefined:
 /// a row is one. `prefixes`: as RowSight has them (train/attention_kernel.h), or undefined. `type`:
-/// what is attended in.
+/// what is attended in, on `device`.
 Sight sight_of(const Tensor& tokens, const Tensor& documents, const Tensor& prefixes,
-               at::ScalarType type);
+               at::ScalarType type, const at::Device& device);
 
 /// Causal attention, as fused::attention() has it.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Sight& sight,

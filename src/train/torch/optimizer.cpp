@@ -78,7 +78,11 @@ void Optimizer::deal_out() {
   part_size_ = std::ranges::max(sizes);
 }
 
-Tensor Optimizer::parts() const { return at::zeros({ranks_.size(), part_size_}, at::kFloat); }
+Tensor Optimizer::parts() const { return at::zeros({ranks_.size(), part_size_}, plain_options()); }
+
+at::TensorOptions Optimizer::plain_options() const {
+  return slots_.front().parameter->value.options().requires_grad(false);
+}
 
 Tensor Optimizer::part_of(const Slot& slot, const Tensor& parts, int part) const {
   const Tensor& value = slot.parameter->value;
@@ -93,7 +97,7 @@ void Optimizer::reduce_gradients() {
     const Tensor& gradient = slot.parameter->value.grad();
     if (slot.owner >= 0 && gradient.defined()) part_of(slot, all, slot.owner).copy_(gradient);
   }
-  Tensor own = at::empty({part_size_}, at::kFloat);
+  Tensor own = at::empty({part_size_}, plain_options());
   ranks_.sum_parts(own, all);
   // A rank that had nothing to learn from has no gradients, but its weights may have others'.
   std::vector<double> there;
@@ -109,12 +113,19 @@ void Optimizer::reduce_gradients() {
 
 double Optimizer::gradient_norm() const {
   const at::NoGradGuard no_gradient;
-  double squares = 0;
+  std::vector<Tensor> norms;
   for (const Slot& slot : slots_) {
     const Tensor& gradient = slot.parameter->value.grad();
-    if (!gradient.defined()) continue;
-    const double norm = at::linalg_vector_norm(gradient).item<double>();
-    squares += norm * norm;
+    if (gradient.defined()) norms.push_back(at::linalg_vector_norm(gradient));
+  }
+  double squares = 0;
+  if (!norms.empty()) {
+    // A device that works by itself is waited for once.
+    const Tensor all = at::stack(norms).to(at::kCPU);
+    for (std::int64_t i = 0; i < all.size(0); ++i) {
+      const double norm = all.const_data_ptr<float>()[i];
+      squares += norm * norm;
+    }
   }
   return std::sqrt(ranks_.sum(squares));
 }
@@ -134,7 +145,7 @@ void Optimizer::step(double rate, double scale) {
   for (auto& [shape, slots] : alike) muon(slots, rate, scale);
   if (ranks_.alone()) return;
   Tensor all = parts();
-  const Tensor own = at::zeros({part_size_}, at::kFloat);
+  const Tensor own = at::zeros({part_size_}, plain_options());
   for (const Slot& slot : slots_) {
     if (slot.owner == ranks_.rank()) {
       part_of(slot, own.unsqueeze(0), 0).copy_(slot.parameter->value);
@@ -150,7 +161,7 @@ void Optimizer::adam(Slot& slot, double rate, double scale) {
   Tensor& weight = slot.parameter->value;
   Tensor gradient = weight.grad();
   if (scale != 1) gradient.mul_(scale);
-  const Tensor step = at::scalar_tensor(static_cast<double>(steps_), at::kFloat);
+  const Tensor step = at::scalar_tensor(static_cast<double>(steps_), plain_options());
   at::_fused_adamw_({weight}, {gradient}, {slot.first}, {slot.second}, {}, {step}, rate,
                     options_.beta1, options_.beta2, slot.decays ? options_.weight_decay : 0.0,
                     options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);

@@ -63,6 +63,7 @@ class Optimizer {
   };
   bool mine(const Slot& slot) const { return slot.owner < 0 || slot.owner == ranks_.rank(); }
   void deal_out();
+  at::TensorOptions plain_options() const;  // F32 where the weights are
   /// Values of all ranks' weights side by side, those of a rank in one part.
   Tensor parts() const;
   Tensor part_of(const Slot& slot, const Tensor& parts, int part) const;

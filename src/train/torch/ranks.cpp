@@ -1,6 +1,9 @@
 // Gloo's class is built into libtorch, and its header asks for a few of Gloo's own (Debian's
 // libgloo-dev), of which only pointers are used here.
 #define USE_C10D_GLOO
+#ifdef FATHOM_NCCL
+#define USE_C10D_NCCL
+#endif
 #include "train/torch/ranks.h"
 
 #include <netinet/in.h>
@@ -9,6 +12,9 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef FATHOM_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 
 #include <algorithm>
 #include <charconv>
@@ -80,6 +86,12 @@ RankSetup rank_setup(const std::function<const char*(const char*)>& variable) {
       break;
     }
   }
+  for (const char* name : {"LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"}) {
+    if (const char* place = variable(name)) {
+      setup.place = number(place, name, 1 << 16);
+      break;
+    }
+  }
   if (const char* host = variable("MASTER_ADDR")) {
     setup.host = host;
   } else {
@@ -99,15 +111,20 @@ RankSetup rank_setup(const std::function<const char*(const char*)>& variable) {
 }
 
 struct Ranks::Group {
-  c10::intrusive_ptr<c10d::Backend> backend;
+  c10::intrusive_ptr<c10d::Backend> gloo;
+  c10::intrusive_ptr<c10d::Backend> nccl;  // between GPUs, where it is built in
   std::chrono::milliseconds patience;
 };
 
+at::Device Ranks::meeting_place(const Tensor& tensor) const {
+  return tensor.is_cuda() && group_->nccl ? tensor.device() : at::Device(at::kCPU);
+}
+
 template <typename Work>
-void Ranks::run(const Work& work) const {
+void Ranks::run(const at::Device& place, const Work& work) const {
   const at::NoGradGuard no_gradient;
   try {
-    work(*group_->backend)->wait(group_->patience);
+    work(place.is_cpu() ? *group_->gloo : *group_->nccl)->wait(group_->patience);
   } catch (const std::exception& error) {
     std::string_view why = error.what();
     why = why.substr(0, why.find('\n'));
@@ -117,7 +134,7 @@ void Ranks::run(const Work& work) const {
   }
 }
 
-Ranks Ranks::join(const RankSetup& setup) {
+Ranks Ranks::join(const RankSetup& setup, [[maybe_unused]] const at::Device& device) {
   Ranks ranks;
   ranks.rank_ = setup.rank;
   ranks.size_ = setup.size;
@@ -139,9 +156,19 @@ Ranks Ranks::join(const RankSetup& setup) {
                                    ? Gloo::createDeviceForInterface(setup.interface)
                                : here ? Gloo::createDeviceForHostname("127.0.0.1")
                                       : Gloo::createDefaultDevice());
-    ranks.group_ = std::make_shared<Group>(
-        Group{c10::make_intrusive<c10d::ProcessGroupGloo>(store, setup.rank, setup.size, options),
-              setup.patience});
+    ranks.group_ = std::make_shared<Group>();
+    ranks.group_->patience = setup.patience;
+    ranks.group_->gloo = c10::make_intrusive<Gloo>(store, setup.rank, setup.size, options);
+#ifdef FATHOM_NCCL
+    if (device.is_cuda()) {
+      using Nccl = c10d::ProcessGroupNCCL;
+      const auto between_gpus = Nccl::Options::create();
+      between_gpus->timeout = setup.patience;
+      ranks.group_->nccl =
+          c10::make_intrusive<Nccl>(c10::make_intrusive<c10d::PrefixStore>("nccl", store),
+                                    setup.rank, setup.size, between_gpus);
+    }
+#endif
   } catch (const std::exception& error) {
     std::string_view why = error.what();
     why = why.substr(0, why.find('\n'));
@@ -157,8 +184,10 @@ std::pair<std::int64_t, std::int64_t> Ranks::share(std::int64_t count) const {
 
 void Ranks::sum(Tensor& tensor) const {
   if (alone()) return;
-  std::vector<Tensor> tensors{tensor};
-  run([&](c10d::Backend& backend) { return backend.allreduce(tensors); });
+  const at::Device place = meeting_place(tensor);
+  std::vector<Tensor> tensors{tensor.to(place)};
+  run(place, [&](c10d::Backend& backend) { return backend.allreduce(tensors); });
+  if (place != tensor.device()) tensor.copy_(tensors[0]);
 }
 
 void Ranks::sum(std::span<double> values) const {
@@ -180,17 +209,29 @@ double Ranks::most(double value) const {
   std::vector<Tensor> tensors{at::full({1}, value, at::kDouble)};
   c10d::AllreduceOptions options;
   options.reduceOp = c10d::ReduceOp::MAX;
-  run([&](c10d::Backend& backend) { return backend.allreduce(tensors, options); });
+  run(at::kCPU, [&](c10d::Backend& backend) { return backend.allreduce(tensors, options); });
   return tensors[0].item<double>();
 }
+
+namespace {
+
+/// What a result comes to, flat: the tensor itself, or if it is elsewhere another one.
+Tensor place_for(const Tensor& result, const at::Device& place) {
+  return result.device() == place ? result.view(-1)
+                                  : at::empty({result.numel()}, result.options().device(place));
+}
+
+}  // namespace
 
 void Ranks::sum_parts(Tensor& own, const Tensor& all) const {
   if (alone()) {
     own.copy_(all);
     return;
   }
-  Tensor from = all.view(-1), into = own.view(-1);
-  run([&](c10d::Backend& backend) { return backend._reduce_scatter_base(into, from); });
+  const at::Device place = meeting_place(own);
+  Tensor from = all.view(-1).to(place), into = place_for(own, place);
+  run(place, [&](c10d::Backend& backend) { return backend._reduce_scatter_base(into, from); });
+  if (place != own.device()) own.copy_(into.view(own.sizes()));
 }
 
 void Ranks::gather(Tensor& all, const Tensor& own) const {
@@ -198,8 +239,10 @@ void Ranks::gather(Tensor& all, const Tensor& own) const {
     all.copy_(own);
     return;
   }
-  Tensor from = own.contiguous().view(-1), into = all.view(-1);
-  run([&](c10d::Backend& backend) { return backend._allgather_base(into, from); });
+  const at::Device place = meeting_place(all);
+  Tensor from = own.contiguous().view(-1).to(place), into = place_for(all, place);
+  run(place, [&](c10d::Backend& backend) { return backend._allgather_base(into, from); });
+  if (place != all.device()) all.copy_(into.view(all.sizes()));
 }
 
 Tensor Ranks::exchange(const Tensor& rows, const std::vector<std::int64_t>& to,
@@ -209,19 +252,20 @@ Tensor Ranks::exchange(const Tensor& rows, const std::vector<std::int64_t>& to,
   for (const std::int64_t count : from) coming += count;
   std::vector<std::int64_t> shape = rows.sizes().vec();
   shape[0] = coming;
-  Tensor received = at::empty(shape, rows.options());
+  const at::Device place = meeting_place(rows);
+  Tensor received = at::empty(shape, rows.options().device(place));
   // As bytes: Gloo does not know every type.
   std::int64_t size = 1;
   for (std::size_t i = 1; i < shape.size(); ++i) size *= shape[i];
   const auto bytes = [&](const Tensor& tensor) {
     return tensor.view({tensor.size(0), size}).view(at::kByte);
   };
-  Tensor out = bytes(received), in = bytes(rows.contiguous());
+  Tensor out = bytes(received), in = bytes(rows.contiguous().to(place));
   auto from_counts = from, to_counts = to;
-  run([&](c10d::Backend& backend) {
+  run(place, [&](c10d::Backend& backend) {
     return backend.alltoall_base(out, in, from_counts, to_counts);
   });
-  return received;
+  return received.to(rows.device());
 }
 
 void Ranks::together(const std::function<void()>& work) const {

@@ -1,5 +1,5 @@
-// The processes that train together, over PyTorch's c10d (Gloo), as torchrun or mpirun started
-// them.
+// The processes that train together, over PyTorch's c10d (Gloo; NCCL between GPUs), as torchrun or
+// mpirun started them.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -20,7 +20,7 @@ using at::Tensor;
 /// Who there is, and where they meet.
 struct RankSetup {
   int rank = 0, size = 1;
-  int here = 1;                    // ranks on this machine
+  int here = 1, place = 0;         // ranks on this machine, and which of them this is
   std::string host = "127.0.0.1";  // of the first rank
   std::uint16_t port = 29500;
   std::string interface;                // of the network; empty: the host name's
@@ -36,13 +36,14 @@ RankSetup rank_setup(const std::function<const char*(const char*)>& variable);
 
 /// This process's place among them; a handle. All collective work is called by all ranks, in the
 /// same order, and throws Error(Network) when another has ended or says nothing for too long.
-/// Sums are the same on all ranks, to the bit.
+/// Sums are the same on all ranks, to the bit. Tensors may be on any device: NCCL takes a GPU's
+/// where it is built in, and all others go by way of the CPU.
 class Ranks {
  public:
   Ranks() = default;  // alone: collective work does nothing
   /// Waits for the others. Between processes of one machine (`host` 127.0.0.1 or localhost) nothing
-  /// listens to any other. Throws Error(Network).
-  static Ranks join(const RankSetup& setup);
+  /// listens to any other. `device`: where this rank computes. Throws Error(Network).
+  static Ranks join(const RankSetup& setup, const at::Device& device = at::kCPU);
 
   int rank() const { return rank_; }
   int size() const { return size_; }
@@ -73,8 +74,10 @@ class Ranks {
 
  private:
   struct Group;
+  /// Where collective work on a tensor is done: on its own device, or on the CPU.
+  at::Device meeting_place(const Tensor& tensor) const;
   template <typename Work>
-  void run(const Work& work) const;
+  void run(const at::Device& place, const Work& work) const;
 
   std::shared_ptr<Group> group_;
   int rank_ = 0, size_ = 1;

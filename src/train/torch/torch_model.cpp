@@ -276,11 +276,11 @@ TorchModel::View TorchModel::view_of(const TokenRows& rows) {
     rotary_ = RotaryTable(config_.rope, std::max<std::int64_t>(length, 256), options_.device);
   }
   return {rotary_.at(positions),
-          sight_of(rows.tokens, rows.documents, rows.prefixes, options_.compute)};
+          sight_of(rows.tokens, rows.documents, rows.prefixes, options_.compute, options_.device)};
 }
 
 Tensor TorchModel::embed(const Tensor& tokens) const {
-  return at::embedding(weight(embed_), tokens).to(options_.compute);
+  return at::embedding(weight(embed_), tokens.to(options_.device)).to(options_.compute);
 }
 
 Tensor TorchModel::apply(int matrix, const Tensor& x, int bias) const {

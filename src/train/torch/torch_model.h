@@ -20,7 +20,7 @@
 
 namespace fathom::train {
 
-/// What a token sees. All: int64 [rows, length].
+/// What a token sees. All: int64 [rows, length], on the CPU, whatever device the model is on.
 struct TokenRows {
   Tensor tokens;
   Tensor positions;  // undefined: 0, 1, ... in each row

@@ -14,8 +14,8 @@ namespace {
 
 /// The sum over all tokens that are asked for.
 Tensor loss_sum(const Tensor& logits, const Tensor& targets) {
-  return at::cross_entropy_loss(logits.flatten(0, 1), targets.flatten(), {}, at::Reduction::Sum,
-                                MicroBatch::kIgnore);
+  return at::cross_entropy_loss(logits.flatten(0, 1), targets.flatten().to(logits.device()), {},
+                                at::Reduction::Sum, MicroBatch::kIgnore);
 }
 
 /// The sum over tokens asked for of KL(teacher || student), both at this temperature.
@@ -24,7 +24,7 @@ Tensor divergence_sum(const Tensor& student, const Tensor& teacher, const Tensor
   const Tensor own = at::log_softmax(student / temperature, -1);
   const Tensor wanted = at::log_softmax(teacher / temperature, -1);
   const Tensor each = (wanted.exp() * (wanted - own)).sum(-1);
-  return each.masked_fill(targets == MicroBatch::kIgnore, 0).sum();
+  return each.masked_fill(targets.to(each.device()) == MicroBatch::kIgnore, 0).sum();
 }
 
 Tensor tensor_of(std::span<const Row> rows, std::vector<std::int64_t> Row::* of, std::size_t from,

@@ -18,7 +18,7 @@
 
 namespace fathom::train {
 
-/// Rows that go through the model at once.
+/// Rows that go through the model at once. All on the CPU.
 struct MicroBatch {
   static constexpr std::int64_t kIgnore = -100;  // a target that is not asked for
 

@@ -186,10 +186,11 @@ TEST(Fused, AttentionIsItsTwin) {
     const Tensor documents = documents_of(c.documents);
     const std::int64_t rows = documents.size(0), length = documents.size(1);
     const Tensor prefixes = prefixes_of(c.documents, c.goes_on);
-    const Sight sight = sight_of(documents, documents, prefixes, at::kFloat);
+    const Sight sight = sight_of(documents, documents, prefixes, at::kFloat, at::kCPU);
     ASSERT_TRUE(sight.fused);
     // In a type that the loops do not take there is a mask.
-    const Tensor mask = sight_of(documents, documents, prefixes, at::kDouble).mask.to(at::kFloat);
+    const Sight masked = sight_of(documents, documents, prefixes, at::kDouble, at::kCPU);
+    const Tensor mask = masked.mask.to(at::kFloat);
     // Values are a part of wider heads, as MLA has them.
     const Tensor q = at::randn({rows, length, c.heads, c.dim});
     const Tensor k = at::randn({rows, length, c.kv_heads, c.dim});
@@ -217,13 +218,13 @@ TEST(Fused, AttentionIsItsTwin) {
 
 TEST(Fused, LongDocumentsAreLeftToPyTorch) {
   const Tensor tokens = at::zeros({1, 4000}, at::kLong);
-  const Sight whole = sight_of(tokens, {}, {}, at::kFloat);
+  const Sight whole = sight_of(tokens, {}, {}, at::kFloat, at::kCPU);
   EXPECT_FALSE(whole.fused);
   EXPECT_FALSE(whole.mask.defined());
-  const Sight cut = sight_of(tokens, documents_of({{3900, 100}}), {}, at::kFloat);
+  const Sight cut = sight_of(tokens, documents_of({{3900, 100}}), {}, at::kFloat, at::kCPU);
   EXPECT_FALSE(cut.fused);
   EXPECT_TRUE(cut.mask.defined());
-  EXPECT_TRUE(sight_of(tokens, documents_of({{2000, 2000}}), {}, at::kBFloat16).fused);
+  EXPECT_TRUE(sight_of(tokens, documents_of({{2000, 2000}}), {}, at::kBFloat16, at::kCPU).fused);
 }
 
 TEST(Fused, KeysShareTheirTurnedPart) {

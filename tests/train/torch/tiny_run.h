@@ -18,10 +18,13 @@
 
 namespace fathom::train {
 
+/// A copy of its values.
+inline Tensor on_cpu(const Tensor& tensor) { return tensor.detach().cpu().clone(); }
+
 inline std::map<std::string, Tensor> weights_of(const TorchModel& model) {
   std::map<std::string, Tensor> all;
   for (const auto& parameter : model.parameters()) {
-    all[parameter.name] = parameter.value.detach().clone();
+    all[parameter.name] = on_cpu(parameter.value);
   }
   return all;
 }
