@@ -42,7 +42,7 @@ if(FATHOM_TRAIN AND NOT FATHOM_SANITIZE)
       ${torch_folder}/lib/libtorch_cpu.so ${torch_folder}/lib/libc10.so ${torch_devices} -Wl,--as-needed)
     # NCCL's class is in there too, and its headers in wheels of NVIDIA's own (scripts/setup).
     file(GLOB nvidia_folders ${torch_folder}/../nvidia/*/include)
-    find_path(CUDA_HEADERS crt/host_config.h PATHS ${nvidia_folders} NO_DEFAULT_PATH)
+    find_path(CUDA_HEADERS NAMES nv/target PATHS ${nvidia_folders} NO_DEFAULT_PATH)
     find_path(NCCL_HEADERS nccl.h PATHS ${nvidia_folders} NO_DEFAULT_PATH)
     if(torch_devices AND CUDA_HEADERS AND NCCL_HEADERS)
       target_compile_options(fathom_torch INTERFACE "SHELL:-idirafter ${CUDA_HEADERS}"
