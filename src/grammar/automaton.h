@@ -43,6 +43,8 @@ class Automaton {
   /// From now on next() may do so much work, then throws Error(ResourceLimit): one request's
   /// grammar must not hold up all others.
   void begin_work() { work_ = 0; }
+  /// How much it did since.
+  std::size_t work() const { return work_; }
   /// A good part of what all states may take has been taken.
   bool worn() const;
 

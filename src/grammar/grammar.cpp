@@ -345,17 +345,19 @@ class Builder::Compiler {
     const auto& expressions = builder_.expressions_;
     std::vector<bool> of(expressions.size(), false);
     std::vector<bool> rules(builder_.rules_.size(), false);
+    std::vector<std::vector<std::size_t>> bodies(expressions.size());  // the rules' of each
+    for (std::size_t r = 0; r < rules.size(); ++r) {
+      const RuleOf& rule = builder_.rules_[r];
+      if (rule.defined) bodies[static_cast<std::size_t>(rule.body)].push_back(r);
+    }
     constexpr int kMostPasses = 1000;
     std::size_t budget = 20'000'000;
     for (int pass = 0;; ++pass) {
       bool changed = false;
       for (std::size_t i = 0; i < expressions.size(); ++i) {
-        if (!of[i] && holds(expressions[i], of, rules)) of[i] = true;
-      }
-      for (std::size_t r = 0; r < rules.size(); ++r) {
-        const RuleOf& rule = builder_.rules_[r];
-        if (rules[r] || !rule.defined || !of[static_cast<std::size_t>(rule.body)]) continue;
-        rules[r] = changed = true;
+        if (of[i] || !holds(expressions[i], of, rules)) continue;
+        of[i] = true;
+        for (const std::size_t r : bodies[i]) rules[r] = changed = true;
       }
       if (!changed) return of;
       const std::size_t cost = std::min(budget, expressions.size() + 1);

@@ -10,8 +10,9 @@
 #include "grammar/json_text.h"
 #include "grammar/number_range.h"
 #include "grammar/regex.h"
+#include "grammar/schema_keywords.h"
 #include "grammar/schema_merge.h"
-#include "grammar/string_formats.h"
+#include "grammar/text_set.h"
 
 namespace fathom::grammar {
 namespace {
@@ -21,8 +22,7 @@ using Expr = Builder::Expr;
 /// Keywords that would change what is valid and that no grammar here keeps to, whatever the type.
 constexpr const char* kRefused[] = {"not",     "if",       "dependentSchemas", "$dynamicRef",
                                     "extends", "disallow", "$recursiveRef"};
-constexpr const char* kRefusedOfObjects[] = {"patternProperties", "propertyNames",
-                                             "dependentRequired", "dependencies"};
+constexpr const char* kRefusedOfObjects[] = {"dependentRequired", "dependencies"};
 constexpr const char* kRefusedOfArrays[] = {"contains", "minContains", "maxContains",
                                             "unevaluatedItems"};
 
@@ -216,7 +216,7 @@ class Compiler {
   }
 
   /// Of a listed value, what else its schema says.
-  bool satisfies(const Json& value, const Json& s, const std::string& path) const {
+  bool satisfies(const Json& value, const Json& s, const std::string& path) {
     const unsigned type = type_of_value(value);
     if (s.contains("type") && (type_bits(s.at("type"), path) & type) == 0) return false;
     const auto refuse_any = [&](std::initializer_list<const char*> words) {
@@ -227,18 +227,15 @@ class Compiler {
       }
     };
     if (type == kString) {
-      refuse_any({"pattern"});
-      const auto text = value.get<std::string>();
-      const auto length = static_cast<double>(std::ranges::count_if(
-          text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80; }));
-      return !(s.contains("minLength") && length < number(s, "minLength", path)) &&
-             !(s.contains("maxLength") && length > number(s, "maxLength", path));
+      TextConditions all = text_conditions(s, path);
+      if (!s.contains("pattern")) all.patterns.clear();  // a format is taken at the list's word
+      return grammar::satisfies(value.get<std::string>(), all, text_work_);
     }
     if ((type & (kInteger | kFraction)) != 0) {
       refuse_any({"multipleOf", "exclusiveMinimum", "exclusiveMaximum"});
       const auto x = value.get<double>();
-      return !(s.contains("minimum") && x < number(s, "minimum", path)) &&
-             !(s.contains("maximum") && x > number(s, "maximum", path));
+      return !(s.contains("minimum") && x < number_of(s, "minimum", path)) &&
+             !(s.contains("maximum") && x > number_of(s, "maximum", path));
     }
     if (type == kArray) {
       refuse_any({"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains",
@@ -250,11 +247,6 @@ class Compiler {
                   "dependencies", "unevaluatedProperties"});
     }
     return true;
-  }
-
-  static double number(const Json& s, const char* word, const std::string& path) {
-    require(s.at(word).is_number(), ErrorCode::InvalidArgument, "{}: {} is no number", path, word);
-    return s.at(word).get<double>();
   }
 
   Expr literal(const Json& value) {
@@ -288,7 +280,8 @@ class Compiler {
         return std::ranges::any_of(words, [&](const char* word) { return s.contains(word); });
       };
       unsigned meant = 0;
-      if (has({"properties", "required", "additionalProperties", "patternProperties"})) {
+      if (has({"properties", "required", "additionalProperties", "patternProperties",
+               "propertyNames"})) {
         meant |= kObject;
       }
       if (has({"items", "prefixItems", "minItems", "maxItems"})) meant |= kArray;
@@ -310,37 +303,21 @@ class Compiler {
     return b_.choice(std::move(options));
   }
 
-  std::optional<std::uint32_t> count(const Json& s, const char* word, const std::string& path) {
-    if (!s.contains(word)) return std::nullopt;
-    const double n = number(s, word, path);
-    require(n >= 0 && n == static_cast<double>(static_cast<std::int64_t>(std::min(n, 1e15))),
-            ErrorCode::InvalidArgument, "{}: {} is {}, no count", path, word, s.at(word).dump());
-    return static_cast<std::uint32_t>(std::min(n, 1e9));
-  }
-
   Expr string(const Json& s, const std::string& path) {
-    const auto least = count(s, "minLength", path);
-    const auto most = count(s, "maxLength", path);
-    if (s.contains("pattern")) {
-      require(!least && !most, ErrorCode::Unsupported,
-              "{}: pattern together with minLength or maxLength is not supported", path);
-      require(s.at("pattern").is_string(), ErrorCode::InvalidArgument, "{}: pattern is no string",
-              path);
-      return string_matching(text_, s.at("pattern").get_ref<const std::string&>());
+    const TextConditions all = text_conditions(s, path);
+    if (all.least > all.most) return nothing();
+    const bool bounded = all.least > 0 || all.most != kUnbounded;
+    if (all.patterns.empty()) {
+      return bounded ? text_.string_of(all.least, all.most) : text_.string();
     }
-    if (s.contains("format") && s.at("format").is_string() && !least && !most) {
-      const char* pattern = pattern_of_format(s.at("format").get_ref<const std::string&>());
-      if (pattern != nullptr) return string_matching(text_, pattern);
-    }
-    if (!least && !most) return text_.string();
-    if (least.value_or(0) > most.value_or(kUnbounded)) return nothing();
-    return text_.string_of(least.value_or(0), most.value_or(kUnbounded));
+    return bounded ? string_of(text_, all, text_work_)
+                   : string_matching(text_, all.patterns.front());
   }
 
   Expr numeric(const Json& s, bool integer, const std::string& path) {
     NumberBounds bounds;
     if (s.contains("multipleOf")) {
-      if (number(s, "multipleOf", path) == 1) {
+      if (number_of(s, "multipleOf", path) == 1) {
         integer = true;
       } else {
         bounds.multiple_of = s.at("multipleOf");
@@ -350,12 +327,12 @@ class Compiler {
     using Bound = std::optional<NumberBounds::Bound>;
     const auto read = [&](const char* inclusive, const char* exclusive, Bound& to, bool low) {
       if (s.contains(inclusive)) {
-        number(s, inclusive, path);
+        number_of(s, inclusive, path);
         // Draft 4 says by a boolean that the bound is exclusive.
         to = {s.at(inclusive), s.contains(exclusive) && s.at(exclusive) == true};
       }
       if (!s.contains(exclusive) || s.at(exclusive).is_boolean()) return;
-      const double x = number(s, exclusive, path);
+      const double x = number_of(s, exclusive, path);
       const bool tighter =
           !to || (low ? x >= to->value.get<double>() : x <= to->value.get<double>());
       if (tighter) to = {s.at(exclusive), true};
@@ -364,6 +341,59 @@ class Compiler {
     read("maximum", "exclusiveMaximum", bounds.high, false);
     if (bounds.low || bounds.high || bounds.multiple_of) return number_range(b_, bounds);
     return integer ? text_.integer() : text_.number();
+  }
+
+  /// A value that satisfies all of them.
+  Expr of_all(const std::vector<const Json*>& schemas, const std::string& path) {
+    if (schemas.size() == 1) return schema(*schemas[0], path);
+    Json all = *schemas[0];
+    for (std::size_t i = 1; i < schemas.size(); ++i) all = merged(all, *schemas[i], path);
+    return made(std::move(all), path);
+  }
+  /// Of a name that `properties` lists.
+  Expr value_of(const std::string& name, const Json& own, const std::string& own_path,
+                const NameRules& rule, const std::string& path) {
+    if (rule.none()) return schema(own, own_path);
+    if (!rule.allow(name, text_work_)) return nothing();
+    std::vector<const Json*> schemas = rule.called_for(name, text_work_);
+    schemas.insert(schemas.begin(), &own);
+    return of_all(schemas, schemas.size() == 1 ? own_path : path);
+  }
+  /// Of one that it does not.
+  Expr other_value_of(const std::string& name, const Json& more, const std::string& more_path,
+                      const NameRules& rule, const std::string& path) {
+    if (rule.none()) return schema(more, more_path);
+    if (!rule.allow(name, text_work_)) return nothing();
+    const std::vector<const Json*> schemas = rule.called_for(name, text_work_);
+    return schemas.empty() ? schema(more, more_path) : of_all(schemas, path);
+  }
+  /// Members with other names than these. `more`: what those without a pattern are, if there are
+  /// any.
+  std::optional<Expr> other_members(const std::vector<std::string>& names, const Json* more,
+                                    const std::string& more_path, const NameRules& rule,
+                                    const std::string& path) {
+    if (rule.none()) {
+      if (more == nullptr) return std::nullopt;
+      const Expr name = names.empty() ? text_.string() : text_.string_but(names);
+      return text_.member(name, schema(*more, more_path));
+    }
+    std::vector<Expr> options;
+    const std::size_t patterns = rule.patterns.size();
+    // Names by the patterns that they match, each set of patterns for itself.
+    for (unsigned set = more == nullptr ? 1 : 0; set < 1U << patterns; ++set) {
+      TextConditions conditions = rule.all;
+      conditions.taken = names;
+      std::vector<const Json*> schemas;
+      for (std::size_t i = 0; i < patterns; ++i) {
+        const bool in = (set >> i & 1U) != 0;
+        (in ? conditions.patterns : conditions.excluded).push_back(rule.patterns[i].text);
+        if (in) schemas.push_back(rule.patterns[i].schema);
+      }
+      const Expr value = set == 0 ? schema(*more, more_path) : of_all(schemas, path);
+      options.push_back(text_.member(string_of(text_, conditions, text_work_), value));
+    }
+    if (options.empty()) return std::nullopt;
+    return b_.choice(std::move(options));
   }
 
   Expr object(const Json& s, const std::string& path) {
@@ -382,10 +412,13 @@ class Compiler {
         required.insert(name.get<std::string>());
       }
     }
+    const NameRules rule = name_rules(s, path);
     const char* more_word = s.contains("additionalProperties")    ? "additionalProperties"
                             : s.contains("unevaluatedProperties") ? "unevaluatedProperties"
                                                                   : nullptr;
-    const Json* more = more_word == nullptr ? nullptr : &s.at(more_word);
+    const Json any = true;
+    const Json& more = more_word == nullptr ? any : s.at(more_word);
+    const std::string more_path = more_word == nullptr ? path : path + "/" + more_word;
 
     std::vector<JsonText::Member> members;
     std::vector<std::string> names;
@@ -396,26 +429,29 @@ class Compiler {
               path);
     };
     for (const auto& [name, value] : properties.items()) {
-      add(name, schema(value, path + "/properties/" + name), required.contains(name));
-      required.erase(name);
+      const bool needed = required.erase(name) > 0;
+      add(name, value_of(name, value, path + "/properties/" + name, rule, path), needed);
     }
-    for (const std::string& name : required) {  // that no property describes
-      const Expr value = more == nullptr ? text_.value() : schema(*more, path + "/" + more_word);
-      add(name, value, true);
+    // That no property describes: what must be there, and what may.
+    const auto add_other = [&](const std::string& name, bool needed) {
+      add(name, other_value_of(name, more, more_path, rule, path), needed);
+    };
+    for (const std::string& name : required) add_other(name, true);
+    for (const std::string& name : rule.listed.value_or(std::vector<std::string>{})) {
+      if (!properties.contains(name) && !required.contains(name)) add_other(name, false);
     }
     std::optional<Expr> others;
-    const bool open = more == nullptr ? properties.empty() : *more != false;
-    if (open) {
-      const Expr value = more == nullptr ? text_.value() : schema(*more, path + "/" + more_word);
-      const Expr name = names.empty() ? text_.string() : text_.string_but(names);
-      others = text_.member(name, value);
+    if (!rule.listed) {
+      const bool closed = !properties.empty() || !rule.patterns.empty();
+      const bool open = more_word == nullptr ? !closed : more != false;
+      others = other_members(names, open ? &more : nullptr, more_path, rule, path);
     }
     const auto needed = static_cast<std::size_t>(
         std::ranges::count_if(members, [](const JsonText::Member& m) { return m.required; }));
-    if (const auto least = count(s, "minProperties", path); least && *least > needed) {
+    if (const auto least = count_of(s, "minProperties", path); least && *least > needed) {
       refuse(path, "minProperties");
     }
-    if (const auto most = count(s, "maxProperties", path);
+    if (const auto most = count_of(s, "maxProperties", path);
         most && (others || *most < members.size())) {
       refuse(path, "maxProperties");
     }
@@ -426,8 +462,8 @@ class Compiler {
     for (const char* word : kRefusedOfArrays) {
       if (s.contains(word)) refuse(path, word);
     }
-    const std::uint32_t least = count(s, "minItems", path).value_or(0);
-    const std::uint32_t most = count(s, "maxItems", path).value_or(kUnbounded);
+    const std::uint32_t least = count_of(s, "minItems", path).value_or(0);
+    const std::uint32_t most = count_of(s, "maxItems", path).value_or(kUnbounded);
     if (s.contains("uniqueItems") && s.at("uniqueItems") == true && most > 1) {
       refuse(path, "uniqueItems");
     }
@@ -459,6 +495,7 @@ class Compiler {
   std::map<const Json*, Builder::Rule> rules_;
   std::deque<Json> owned_;
   std::size_t merges_ = 0;
+  TextWork text_work_;
   int depth_ = 0;
 };
 

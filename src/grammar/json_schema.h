@@ -1,14 +1,15 @@
 // JSON Schema (drafts 4 to 2020-12) as grammar: every text of it is valid against the schema.
 //
 // Not every valid text is one of it: members come in the order in which `properties` names them, an
-// object with `properties` has no others unless `additionalProperties` says which, and white space,
-// digits and exponents are bounded (json_text.h). A keyword that could not be kept to is refused by
-// name; one that no draft knows is ignored, as the drafts say.
+// object with `properties` or `patternProperties` has no others unless `additionalProperties` says
+// which, and white space, digits and exponents are bounded (json_text.h). A keyword that could not
+// be kept to is refused by name; one that no draft knows is ignored, as the drafts say.
 //
-// Kept to: type, enum, const; properties, required, additionalProperties; items, prefixItems,
-// minItems, maxItems; minLength, maxLength, pattern, format (date, time, date-time, uuid, ipv4,
-// email); minimum, maximum, exclusiveMinimum, exclusiveMaximum; anyOf, allOf where its parts can be
-// merged, oneOf where no text can satisfy two of them; $ref within the schema, also recursive.
+// Kept to: type, enum, const; properties, required, additionalProperties, patternProperties,
+// propertyNames; items, prefixItems, minItems, maxItems; minLength, maxLength, pattern, format
+// (those of string_formats.h); minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf;
+// anyOf, allOf where its parts can be merged, oneOf where no text can satisfy two of them; $ref
+// within the schema, also recursive.
 #pragma once
 
 #include <memory>

@@ -46,7 +46,8 @@ class Parser {
     return all;
   }
 
-  Expr json_string(JsonText& json) {
+  /// A whole text, of which `any` is a character.
+  Expr whole(Expr any) {
     // Each alternative on its own says whether the text may go on before and after it.
     std::vector<Expr> options;
     do {
@@ -58,13 +59,13 @@ class Parser {
         unsupported("an anchor in the middle");
       }
       std::vector<Expr> parts;
-      const Expr anything = b_.repeat(json.any_character(), 0);
+      const Expr anything = b_.repeat(any, 0);
       if (!from_start) parts.push_back(anything);
       parts.push_back(body);
       if (!to_end) parts.push_back(anything);
       options.push_back(b_.sequence(std::move(parts)));
     } while (take('|'));
-    return b_.sequence({b_.literal("\""), b_.choice(std::move(options)), b_.literal("\"")});
+    return b_.choice(std::move(options));
   }
 
  private:
@@ -96,7 +97,7 @@ class Parser {
     std::vector<Expr> parts;
     while (more() && text_.peek() != '|' && text_.peek() != ')') {
       if (!assertions_ && (text_.peek() == '^' || text_.peek() == '$')) {
-        if (top) break;  // json_string() looks at it
+        if (top) break;  // whole() looks at it
         unsupported("an anchor in the middle");
       }
       parts.push_back(quantified(atom()));
@@ -304,8 +305,14 @@ class Parser {
 }  // namespace
 
 Builder::Expr string_matching(JsonText& json, std::string_view pattern) {
+  Builder& b = json.builder();
   const auto one_of = [&json](const Ranges& ranges) { return json.character(ranges); };
-  return Parser(json.builder(), pattern, one_of).json_string(json);
+  const Expr text = Parser(b, pattern, one_of).whole(json.any_character());
+  return b.sequence({b.literal("\""), text, b.literal("\"")});
+}
+
+Builder::Expr text_matching(Builder& builder, std::string_view pattern, const OneOf& one_of) {
+  return Parser(builder, pattern, one_of).whole(one_of({{0, kLastCodePoint}}));
 }
 
 Builder::Expr text_part(Builder& builder, std::string_view pattern, bool ignore_case) {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
+#include <vector>
 
 #include "grammar/json_text.h"
 
@@ -13,6 +15,11 @@ namespace fathom::grammar {
 /// say. Throws Error(InvalidArgument) for what is no regular expression, Error(Unsupported) for
 /// look-around, back references, word boundaries, property classes, and anchors in the middle.
 Builder::Expr string_matching(JsonText& json, std::string_view pattern);
+
+/// The same of a text whose characters are what `one_of` makes of these code points.
+Builder::Expr text_matching(
+    Builder& builder, std::string_view pattern,
+    const std::function<Builder::Expr(const std::vector<CodeRange>&)>& one_of);
 
 /// Bytes that UTF-8 has no use for: in what text_part() makes they are no bytes of the text, but
 /// say what must hold where they stand.

@@ -39,7 +39,7 @@ Json types_json(unsigned bits) {
 
 /// properties and additionalProperties belong together: what one schema does not name, its
 /// additionalProperties judges.
-void merge_properties(const Json& a, const Json& b, Json& out) {
+void merge_properties(const Json& a, const Json& b, const std::string& path, Json& out) {
   const auto part = [](const Json& of, const char* name) {
     return of.contains(name) ? of.at(name) : Json();
   };
@@ -47,6 +47,26 @@ void merge_properties(const Json& a, const Json& b, Json& out) {
   const Json in_b = part(b, "properties");
   const Json more_a = part(a, "additionalProperties");
   const Json more_b = part(b, "additionalProperties");
+  // Which names patterns take from additionalProperties two schemas need not agree on.
+  const Json by_a = part(a, "patternProperties"), by_b = part(b, "patternProperties");
+  const bool patterns = !by_a.is_null() || !by_b.is_null();
+  const bool judged = !more_a.is_null() || !more_b.is_null();
+  const auto of_objects = [&](const Json& properties, const Json& more, const Json& by) {
+    return !properties.is_null() || !more.is_null() || !by.is_null();
+  };
+  require(
+      !patterns || !judged || !of_objects(in_a, more_a, by_a) || !of_objects(in_b, more_b, by_b),
+      ErrorCode::Unsupported,
+      "{}: patternProperties and additionalProperties beside another schema's properties are "
+      "not supported",
+      path);
+  if (patterns) {
+    Json by = by_a.is_null() ? Json::object() : by_a;
+    for (const auto& [pattern, schema] : by_b.items()) {
+      by[pattern] = by.contains(pattern) ? all_of(by[pattern], schema) : schema;
+    }
+    out["patternProperties"] = by;
+  }
   Json all = Json::object();
   for (const auto& [name, schema] : in_a.items()) {
     if (in_b.contains(name)) {
@@ -149,9 +169,11 @@ Json merged(const Json& a, const Json& b, const std::string& path) {
   }
   Json out = Json::object();
   Json further = Json::array();  // for allOf
-  merge_properties(a, b, out);
+  merge_properties(a, b, path, out);
   const auto take = [&](const std::string& word, const Json& x, const Json* y) {
-    if (word == "properties" || word == "additionalProperties") return;
+    if (word == "properties" || word == "additionalProperties" || word == "patternProperties") {
+      return;
+    }
     if (word == "allOf") {
       for (const Json& one : x) further.push_back(one);
       if (y != nullptr) {

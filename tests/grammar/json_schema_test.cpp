@@ -96,6 +96,41 @@ TEST(JsonSchema, EveryTextIsValidAndTheUsualOnesArePossible) {
            "anyOf":[{"required":["kind"]},{"required":["v"]}]})",
        {R"({"kind":"a"})", R"({"v":1})"},
        {"{}"}},
+      {R"({"type":"string","pattern":"^[a-z][a-z0-9]*$","minLength":3,"maxLength":5})",
+       {R"("abc")", R"("a1234")"},
+       {R"("ab")", R"("a12345")", R"("1abc")"}},
+      {R"({"type":"string","pattern":"[A-Z]","maxLength":3})",
+       {R"("A")", R"("xAy")", R"("éÉZ")"},
+       {R"("")", R"("xyz")", R"("xxxA")"}},
+      {R"({"type":"string","format":"email","maxLength":8})",
+       {R"("a@b.com")"},
+       {R"("ab@cd.com")", R"("a")"}},
+      {R"({"enum":["abc","ab","b"],"pattern":"^a","minLength":3})",
+       {R"("abc")"},
+       {R"("ab")", R"("b")"}},
+      {R"({"patternProperties":{"^n":{"type":"integer"},"e$":{"type":["integer","null"]}}})",
+       {"{}", R"({"n":1})", R"({"me":null})", R"({"ne":2,"we":null})"},
+       {R"({"n":null})", R"({"ne":null})", R"({"x":1})", R"({"n":1,})"}},
+      {R"({"properties":{"name":{},"id":{"minimum":3}},"required":["id"],
+           "patternProperties":{"^[ix]":{"type":"integer"}},"additionalProperties":{"const":0}})",
+       {R"({"id":3})", R"({"name":"a","id":4,"x1":7,"other":0})"},
+       {R"({"id":2})", R"({"id":3.5})", R"({"id":3,"x":"a"})", R"({"id":3,"other":1})",
+        R"({"name":1})"}},
+      {R"({"patternProperties":{"^x":{"type":"integer"}},"required":["x1","y"]})",
+       {R"({"x1":1,"y":true})", R"({"x1":1,"y":[],"x2":2})"},
+       {R"({"x1":true,"y":true})", R"({"x1":1})", R"({"x1":1,"y":1,"z":1})"}},
+      {R"({"propertyNames":{"pattern":"^[a-z]+$","maxLength":3},"additionalProperties":{"const":1}})",
+       {"{}", R"({"a":1,"abc":1})"},
+       {R"({"A":1})", R"({"abcd":1})", R"({"a":2})"}},
+      {R"({"propertyNames":{"enum":["a","b"]},"properties":{"a":{"const":1},"c":{}},
+           "additionalProperties":{"const":2}})",
+       {"{}", R"({"a":1})", R"({"a":1,"b":2})"},
+       {R"({"c":1})", R"({"b":1})", R"({"d":2})"}},
+      {R"({"allOf":[{"patternProperties":{"^a":{"type":"integer"}}},
+                    {"patternProperties":{"^a":{"minimum":2},"b$":{"maximum":5}}}]})",
+       {R"({"a":2})", R"({"ab":4})", R"({"b":5})"},
+       {R"({"a":1})", R"({"ab":6})", R"({"a":2.5})"}},
+      {R"({"type":"object","propertyNames":false})", {"{}"}, {R"({"a":1})"}},
       {"true", {"1", "[{}]", R"({"a":"b"})", "null"}, {"", "nul"}},
       {R"({"properties":{"gone":false,"kept":true}})", {"{}", R"({"kept":1})"}, {R"({"gone":1})"}},
   };
@@ -152,14 +187,17 @@ TEST(JsonSchema, MultiplesAreThoseOfArithmetic) {
 TEST(JsonSchema, RefusesByNameWhatItCannotKeepTo) {
   const std::pair<const char*, const char*> refused[] = {
       {R"({"not":{"type":"string"}})", "#: the schema's keyword not is"},
-      {R"({"type":"object","properties":{"a":{"type":"object","patternProperties":{"x":{}}}}})",
-       "#/properties/a: the schema's keyword patternProperties"},
+      {R"({"type":"object","properties":{"a":{"type":"object","dependencies":{"x":["y"]}}}})",
+       "#/properties/a: the schema's keyword dependencies"},
+      {R"({"propertyNames":{"not":{}}})", "#/propertyNames: the schema's keyword not"},
+      {R"({"allOf":[{"patternProperties":{"^x":{}},"additionalProperties":false},
+                    {"properties":{"y":{}}}]})",
+       "patternProperties and additionalProperties beside"},
       {R"({"type":"array","uniqueItems":true})", "uniqueItems"},
       {R"({"type":"array","contains":{}})", "contains"},
       {R"({"type":"number","multipleOf":0.12345})", "multipleOf"},
       {R"({"oneOf":[{"type":"string"},{"minLength":3,"type":"string"}]})", "oneOf"},
       {R"({"$ref":"https://example.com/schema"})", "https://example.com/schema"},
-      {R"({"type":"string","pattern":"a","maxLength":3})", "pattern together with"},
       {R"({"if":{},"then":false})", "if"}};
   for (const auto& [schema, word] : refused) {
     try {
@@ -204,10 +242,24 @@ TEST(JsonSchema, APathologicalSchemaIsRefusedSoon) {
   wide += R"("last":{}}})";
   std::string circle = R"({"allOf":[{"$ref":"#"}]})";
   std::string pattern = R"({"type":"string","pattern":"^((((a{0,999}){0,999}){0,999}){0,999})*$"})";
+  // A product whose states are as many as sets of places, and names that are told apart by many.
+  std::string places = R"({"type":"string","pattern":"a.{40}b","maxLength":90})";
+  std::string names = R"({"patternProperties":{"a.{12}b":{},"b.{12}c":{},"c.{9}d":{}}})";
+  // Each for itself is cheap.
+  std::string priced = R"({"properties":{)";
+  std::string named = R"({"patternProperties":{"a.*z":{},"b.*y":{},"[c-e]x":{}},"properties":{)";
+  for (int i = 0; i < 3000; ++i) {
+    const std::string name = "\"p" + std::to_string(i);
+    priced += name + R"(":{"pattern":"a.{3}b|c.{2}d","minLength":9,"maxLength":20},)";
+    named += name + R"(":{},)";
+  }
+  priced += R"("last":{}}})";
+  named += R"("last":{}}})";
   std::string many = R"({"enum":[)";
   for (int i = 0; i < 50000; ++i) many += "\"value" + std::to_string(i) + "\",";
   many += "0]}";
-  for (const std::string& text : {deep(100), deep(400), doubling, wide, circle, pattern, many}) {
+  for (const std::string& text : {deep(100), deep(400), doubling, wide, circle, pattern, places,
+                                  names, priced, named, many}) {
     const Json schema = Json::parse(text);
     const auto begin = std::chrono::steady_clock::now();
     std::string said = "taken";
