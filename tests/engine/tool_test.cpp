@@ -206,7 +206,7 @@ TEST(ToolGrammar, HoldsNamesAndArgumentsToTheTools) {
   EXPECT_TRUE(matches(one, call("now", R"({"any": [1]})")));
   EXPECT_FALSE(matches(one, call("now", "{}") + f.next + call("now", "{}")));
   // A keyword that cannot be kept to: any object, unless the tool is strict.
-  const Json odd = Json::parse(R"({"type":"object","patternProperties":{"x":{}}})");
+  const Json odd = Json::parse(R"({"type":"object","dependencies":{"x":["y"]}})");
   EXPECT_TRUE(matches(tool_grammar(f, test::small_tokenizer(), {{"f", odd, false}}, false, true),
                       call("f", R"({"y": 1})")));
   try {
@@ -214,7 +214,7 @@ TEST(ToolGrammar, HoldsNamesAndArgumentsToTheTools) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("function 'f'"));
-    EXPECT_THAT(error.what(), HasSubstr("patternProperties"));
+    EXPECT_THAT(error.what(), HasSubstr("dependencies"));
   }
 }
 
