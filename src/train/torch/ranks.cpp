@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -160,7 +161,7 @@ Ranks Ranks::join(const RankSetup& setup, [[maybe_unused]] const at::Device& dev
     ranks.group_->patience = setup.patience;
     ranks.group_->gloo = c10::make_intrusive<Gloo>(store, setup.rank, setup.size, options);
 #ifdef FATHOM_NCCL
-    if (device.is_cuda()) {
+    if (ranks.gpu_each(device)) {
       using Nccl = c10d::ProcessGroupNCCL;
       const auto between_gpus = Nccl::Options::create();
       between_gpus->timeout = setup.patience;
@@ -176,6 +177,25 @@ Ranks Ranks::join(const RankSetup& setup, [[maybe_unused]] const at::Device& dev
          setup.size, setup.host, setup.port, why);
   }
   return ranks;
+}
+
+bool Ranks::gpu_each(const at::Device& device) const {
+  char name[256] = {};  // too long a name is cut
+  ::gethostname(name, sizeof name - 1);
+  ContentDigest digest;
+  digest.add(std::string_view(name));
+  const std::uint64_t machine = std::stoull(digest.hex().substr(0, 12), nullptr, 16);
+  const std::int64_t gpu = device.is_cuda() ? device.index() : -1;
+  Tensor all = at::empty({size_, 2}, at::kLong);
+  gather(all, at::tensor({static_cast<std::int64_t>(machine), gpu}, at::kLong));
+  std::set<std::pair<std::int64_t, std::int64_t>> apart;
+  bool gpus = true;
+  for (std::int64_t rank = 0; rank < size_; ++rank) {
+    const auto* of = all.const_data_ptr<std::int64_t>() + 2 * rank;
+    gpus = gpus && of[1] >= 0;
+    apart.emplace(of[0], of[1]);
+  }
+  return gpus && std::ssize(apart) == size_;
 }
 
 std::pair<std::int64_t, std::int64_t> Ranks::share(std::int64_t count) const {

@@ -36,8 +36,9 @@ RankSetup rank_setup(const std::function<const char*(const char*)>& variable);
 
 /// This process's place among them; a handle. All collective work is called by all ranks, in the
 /// same order, and throws Error(Network) when another has ended or says nothing for too long.
-/// Sums are the same on all ranks, to the bit. Tensors may be on any device: NCCL takes a GPU's
-/// where it is built in, and all others go by way of the CPU.
+/// Sums are the same on all ranks, to the bit. Tensors may be on any device: NCCL
+/// takes GPUs' where it is built in and each rank has one of its own, all others go by way of the
+/// CPU.
 class Ranks {
  public:
   Ranks() = default;  // alone: collective work does nothing
@@ -65,6 +66,10 @@ class Ranks {
   /// Rows to each rank, in order, and from each. [rows, ...]; any type.
   Tensor exchange(const Tensor& rows, const std::vector<std::int64_t>& to,
                   const std::vector<std::int64_t>& from) const;
+
+  /// Whether all ranks compute on GPUs, each on one of its own; this one on `device`. Only then can
+  /// they use NCCL.
+  bool gpu_each(const at::Device& device) const;
 
   /// Does something that may fail here and not there: if it fails anywhere all throw, the others
   /// Error(Cancelled) with the rank that knows why.

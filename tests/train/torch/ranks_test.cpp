@@ -32,6 +32,7 @@ TEST(RankSetup, IsWhatTorchrunOrMpirunSays) {
   const RankSetup torchrun = setup_of({{"RANK", "3"},
                                        {"WORLD_SIZE", "8"},
                                        {"LOCAL_WORLD_SIZE", "4"},
+                                       {"LOCAL_RANK", "3"},
                                        {"MASTER_ADDR", "10.0.0.1"},
                                        {"MASTER_PORT", "1234"},
                                        {"TORCHELASTIC_USE_AGENT_STORE", "True"},
@@ -39,6 +40,7 @@ TEST(RankSetup, IsWhatTorchrunOrMpirunSays) {
   EXPECT_EQ(torchrun.rank, 3);
   EXPECT_EQ(torchrun.size, 8);
   EXPECT_EQ(torchrun.here, 4);
+  EXPECT_EQ(torchrun.place, 3);
   EXPECT_EQ(torchrun.host, "10.0.0.1");
   EXPECT_EQ(torchrun.port, 1234);
   EXPECT_TRUE(torchrun.agent_listens);
@@ -108,6 +110,24 @@ TEST(Ranks, SumShareAndExchange) {
     EXPECT_EQ(none.size(0), 0);
   });
   EXPECT_THAT(errors, Each(""));
+}
+
+TEST(Ranks, NcclIsForGpusOfTheirOwn) {
+  const auto each = [](const std::vector<at::Device>& devices) {
+    std::vector<int> found(devices.size());
+    const auto errors = in_ranks(static_cast<int>(devices.size()), [&](const Ranks& ranks) {
+      const auto rank = static_cast<std::size_t>(ranks.rank());
+      found[rank] = ranks.gpu_each(devices[rank]) ? 1 : 0;
+    });
+    EXPECT_THAT(errors, Each(""));
+    EXPECT_THAT(found, Each(found[0])) << "ranks must agree";
+    return found[0] == 1;
+  };
+  const at::Device cpu(at::kCPU), first(at::kCUDA, 0), second(at::kCUDA, 1);
+  EXPECT_TRUE(each({first, second}));
+  EXPECT_FALSE(each({first, first}));
+  EXPECT_FALSE(each({first, cpu}));
+  EXPECT_FALSE(each({cpu, cpu}));
 }
 
 TEST(Ranks, IfOneFailsAllDo) {
