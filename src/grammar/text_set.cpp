@@ -112,8 +112,9 @@ class Alphabet {
         first = last + 1;
       }
     }
-    require(ranges_.size() <= kMostClasses, ErrorCode::ResourceLimit,
-            "patterns and lengths together tell more than {} kinds of characters apart",
+    require(ranges_.size() <= kMostClasses, ErrorCode::Unsupported,
+            "patterns that tell more than {} kinds of characters apart are not supported together "
+            "with lengths or others",
             kMostClasses);
   }
 
@@ -237,8 +238,10 @@ class Product {
     const auto [found, fresh] =
         ids_.emplace(std::move(places), static_cast<std::int32_t>(states_.size()));
     if (fresh) {
-      require(states_.size() < kMostStates, ErrorCode::ResourceLimit,
-              "patterns together need more than {} states", kMostStates);
+      require(states_.size() < kMostStates, ErrorCode::Unsupported,
+              "patterns that need more than {} states are not supported together with lengths or "
+              "others",
+              kMostStates);
       states_.push_back({{}, all.accept(found->first)});
       places_.push_back(&found->first);
     }
@@ -305,8 +308,9 @@ class Writer {
     if (most_ == kUnbounded) count = std::min(count, least_);
     const auto [found, fresh] = ids_.emplace(std::pair(s, count), places_.size());
     if (fresh) {
-      require(places_.size() < kMostCounted, ErrorCode::ResourceLimit,
-              "a pattern together with lengths needs more than {} states", kMostCounted);
+      require(places_.size() < kMostCounted, ErrorCode::Unsupported,
+              "a pattern with lengths that needs more than {} states is not supported",
+              kMostCounted);
       places_.push_back({s, count, b_.declare("text"), {}});
     }
     return b_.use(places_[found->second].rule);

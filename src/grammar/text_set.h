@@ -32,7 +32,7 @@ struct TextWork {
 };
 
 /// A JSON string (with its quotes) that satisfies them. Nothing matches if no text does. Throws as
-/// string_matching(), and Error(ResourceLimit) where the product is too large.
+/// string_matching(), Error(Unsupported) where the product is too large, and as TextWork does.
 Builder::Expr string_of(JsonText& json, const TextConditions& conditions, TextWork& work);
 
 /// Whether a text, in UTF-8, satisfies them. Throws as string_of().

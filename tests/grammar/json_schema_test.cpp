@@ -193,6 +193,7 @@ TEST(JsonSchema, RefusesByNameWhatItCannotKeepTo) {
       {R"({"allOf":[{"patternProperties":{"^x":{}},"additionalProperties":false},
                     {"properties":{"y":{}}}]})",
        "patternProperties and additionalProperties beside"},
+      {R"({"type":"string","pattern":"^a+(-a+)*$","maxLength":9999})", "more than 4000 states"},
       {R"({"type":"array","uniqueItems":true})", "uniqueItems"},
       {R"({"type":"array","contains":{}})", "contains"},
       {R"({"type":"number","multipleOf":0.12345})", "multipleOf"},
