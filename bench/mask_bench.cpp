@@ -1,6 +1,7 @@
 // Token masks: microseconds a token of a JSON answer, with a schema that has just come (cold: every
 // state is met for the first time) and one that has been used (warm).
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <filesystem>
 #include <memory>
@@ -54,7 +55,23 @@ constexpr const char* kText = R"({
   ]
 })";
 
-void walk(benchmark::State& state, const std::string& vocabulary, bool any_object, bool cold) {
+/// A pattern that has no bound but by counting: each of its characters is a state of its own.
+constexpr const char* kCounted = R"({"type":"object","required":["slug"],"properties":{
+  "slug":{"type":"string","pattern":"^[a-z0-9]+(-[a-z0-9]+)*$","minLength":4,"maxLength":200}}})";
+constexpr const char* kSlug =
+    R"({"slug": "a-cartographer-in-17th-century-lisbon-leaves-his-daughter-)"
+    R"(a-chart-with-one-empty-coast-and-she-sails-to-fill-it"})";
+
+struct Kind {
+  const char* name;
+  const char* schema;  // null: any object
+  const char* text;
+};
+constexpr Kind kKinds[] = {{"json_schema", kSchema, kText},
+                           {"json_object", nullptr, kText},
+                           {"pattern_and_length", kCounted, kSlug}};
+
+void walk(benchmark::State& state, const std::string& vocabulary, const Kind& kind, bool cold) {
   const Tokenizer tokenizer = load(vocabulary);
   std::vector<std::string_view> pieces(tokenizer.vocab_size());
   for (std::size_t i = 0; i < pieces.size(); ++i) {
@@ -62,9 +79,10 @@ void walk(benchmark::State& state, const std::string& vocabulary, bool any_objec
     if (!tokenizer.is_special(id)) pieces[i] = tokenizer.piece(id);
   }
   const auto table = std::make_shared<const grammar::TokenTable>(pieces);
-  const auto grammar = any_object ? grammar::json_object_grammar()
-                                  : grammar::json_schema_grammar(Json::parse(kSchema));
-  const auto tokens = tokenizer.encode(kText, {.add_special = false, .parse_special = false});
+  const auto grammar = kind.schema == nullptr
+                           ? grammar::json_object_grammar()
+                           : grammar::json_schema_grammar(Json::parse(kind.schema));
+  const auto tokens = tokenizer.encode(kind.text, {.add_special = false, .parse_special = false});
   auto masks = std::make_unique<grammar::TokenMasks>(grammar, table);
   for (auto _ : state) {
     if (cold) masks = std::make_unique<grammar::TokenMasks>(grammar, table);
@@ -82,21 +100,21 @@ void walk(benchmark::State& state, const std::string& vocabulary, bool any_objec
                          benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
-void compile(benchmark::State& state) {
-  const Json schema = Json::parse(kSchema);
+void compile(benchmark::State& state, const char* text) {
+  const Json schema = Json::parse(text);
   for (auto _ : state) benchmark::DoNotOptimize(grammar::json_schema_grammar(schema));
 }
-BENCHMARK(compile)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(compile, json_schema, kSchema)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(compile, pattern_and_length, kCounted)->Unit(benchmark::kMillisecond);
 
 const bool kRegistered = [] {
   for (const char* vocabulary : {"smollm2", "deepseek_v3", "qwen3"}) {
-    for (const bool any_object : {false, true}) {
+    for (const Kind& kind : kKinds) {
       for (const bool cold : {true, false}) {
-        const std::string name = std::string("mask/") + vocabulary +
-                                 (any_object ? "/json_object" : "/json_schema") +
-                                 (cold ? "/cold" : "/warm");
+        const std::string name =
+            fmt::format("mask/{}/{}/{}", vocabulary, kind.name, cold ? "cold" : "warm");
         benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
-          walk(state, vocabulary, any_object, cold);
+          walk(state, vocabulary, kind, cold);
         })->Unit(benchmark::kMillisecond);
       }
     }
