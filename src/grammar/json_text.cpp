@@ -109,12 +109,7 @@ Builder::Expr JsonText::string_but(const std::vector<std::string>& taken) {
   Tree root;
   for (const std::string& name : taken) {
     Tree* at = &root;
-    for (std::size_t i = 0; i < name.size();) {
-      const auto c = code_point(name, i);
-      if (!c) break;  // a JSON parser lets no such name through
-      at = &at->next[c->value];
-      i += c->bytes;
-    }
+    for (const std::uint32_t c : code_points(name)) at = &at->next[c];
     at->ends = true;
   }
   const std::vector<CodeRange> reserved{{0, 0x1F}, {'"', '"'}, {'\\', '\\'}};

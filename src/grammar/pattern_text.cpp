@@ -13,6 +13,17 @@ std::optional<CodePoint> code_point(std::string_view text, std::size_t at) {
   return CodePoint{c, length};
 }
 
+std::vector<std::uint32_t> code_points(std::string_view text) {
+  std::vector<std::uint32_t> all;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto c = code_point(text, at);
+    if (!c) break;
+    all.push_back(c->value);
+    at += c->bytes;
+  }
+  return all;
+}
+
 std::optional<std::uint32_t> PatternText::character() {
   if (!more()) return std::nullopt;
   const auto c = code_point(text_, at_);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 namespace fathom::grammar {
 
@@ -15,6 +16,8 @@ struct CodePoint {
   std::size_t bytes = 1;
 };
 std::optional<CodePoint> code_point(std::string_view text, std::size_t at);
+/// All of them, to where the text ends or breaks off within one.
+std::vector<std::uint32_t> code_points(std::string_view text);
 
 /// A place in a text.
 class PatternText {

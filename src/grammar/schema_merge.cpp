@@ -51,7 +51,7 @@ void merge_properties(const Json& a, const Json& b, const std::string& path, Jso
   const Json by_a = part(a, "patternProperties"), by_b = part(b, "patternProperties");
   const bool patterns = !by_a.is_null() || !by_b.is_null();
   const bool judged = !more_a.is_null() || !more_b.is_null();
-  const auto of_objects = [&](const Json& properties, const Json& more, const Json& by) {
+  const auto of_objects = [](const Json& properties, const Json& more, const Json& by) {
     return !properties.is_null() || !more.is_null() || !by.is_null();
   };
   require(

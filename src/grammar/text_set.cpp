@@ -21,17 +21,6 @@ constexpr std::size_t kMostStates = 2000;   // without counts
 constexpr std::size_t kMostCounted = 4000;  // with them
 constexpr std::size_t kMostClasses = 250;   // a class is a byte of the automata's own texts
 
-std::vector<std::uint32_t> characters(std::string_view text) {
-  std::vector<std::uint32_t> all;
-  for (std::size_t at = 0; at < text.size();) {
-    const auto c = code_point(text, at);
-    if (!c) break;  // a JSON parser lets no such text through
-    all.push_back(c->value);
-    at += c->bytes;
-  }
-  return all;
-}
-
 /// Characters by what conditions tell apart.
 class Alphabet {
  public:
@@ -47,7 +36,7 @@ class Alphabet {
       }
     }
     for (const std::string& text : conditions.taken) {
-      for (const std::uint32_t c : characters(text)) note({{c, c}});
+      for (const std::uint32_t c : code_points(text)) note({{c, c}});
     }
     std::ranges::sort(named_, {}, key);
     named_.erase(std::unique(named_.begin(), named_.end(), same), named_.end());
@@ -194,7 +183,7 @@ class SideBySide {
     std::vector<Expr> options;
     for (const std::string& text : texts) {
       std::string classes;
-      for (const std::uint32_t c : characters(text)) {
+      for (const std::uint32_t c : code_points(text)) {
         classes += static_cast<char>(alphabet.class_of(c));
       }
       options.push_back(classes.empty() ? b.empty() : b.literal(classes));
@@ -399,7 +388,7 @@ Builder::Expr string_of(JsonText& json, const TextConditions& conditions, TextWo
 }
 
 bool satisfies(std::string_view text, const TextConditions& conditions, TextWork& work) {
-  const std::vector<std::uint32_t> all = characters(text);
+  const std::vector<std::uint32_t> all = code_points(text);
   if (all.size() < conditions.least || all.size() > conditions.most) return false;
   if (conditions.patterns.empty() && conditions.excluded.empty() && conditions.taken.empty()) {
     return true;
