@@ -137,10 +137,11 @@ class Compiler {
     require(list.is_array() && !list.empty(), ErrorCode::InvalidArgument,
             "{}: {} is no list of schemas", path, word);
     if (word == std::string("oneOf")) {
+      const auto of_reference = [&](const Json& ref) -> const Json& { return resolve(ref, path); };
       for (std::size_t i = 0; i < list.size(); ++i) {
         for (std::size_t k = 0; k < i; ++k) {
           require(
-              disjoint(list[k], list[i], path, 0), ErrorCode::Unsupported,
+              disjoint(list[k], list[i], of_reference, path), ErrorCode::Unsupported,
               "{}: what satisfies one schema of oneOf may satisfy another: not supported; anyOf "
               "is",
               path);
@@ -155,47 +156,6 @@ class Compiler {
       options.push_back(alone ? schema(list[i], where) : made(merged(rest, list[i], where), where));
     }
     return b_.choice(std::move(options));
-  }
-
-  /// That no value satisfies both is certain.
-  bool disjoint(const Json& a, const Json& b, const std::string& path, int depth) const {
-    if (a == false || b == false) return true;
-    if (!a.is_object() || !b.is_object() || depth > 10) return false;
-    if (a.contains("$ref")) return disjoint(resolve(a.at("$ref"), path), b, path, depth + 1);
-    if (b.contains("$ref")) return disjoint(a, resolve(b.at("$ref"), path), path, depth + 1);
-    const auto types = [&](const Json& s) {
-      unsigned bits = s.contains("type") ? type_bits(s.at("type"), path) : unsigned{kAllTypes};
-      if (s.contains("const")) bits &= type_of_value(s.at("const"));
-      return bits;
-    };
-    const unsigned common = types(a) & types(b);
-    if (common == 0) return true;
-    const auto values = [](const Json& s) {
-      return s.contains("const")                             ? Json::array({s.at("const")})
-             : s.contains("enum") && s.at("enum").is_array() ? s.at("enum")
-                                                             : Json();
-    };
-    const Json of_a = values(a);
-    const Json of_b = values(b);
-    if (of_a.is_array() && of_b.is_array()) {
-      return std::ranges::none_of(
-          of_a, [&](const Json& x) { return std::ranges::find(of_b, x) != of_b.end(); });
-    }
-    // Objects that must both have a member whose schemas are apart.
-    if (common != kObject) return false;
-    const auto member = [](const Json& s, const std::string& name) -> const Json* {
-      const bool has = s.contains("required") && s.at("required").is_array() &&
-                       std::ranges::find(s.at("required"), Json(name)) != s.at("required").end() &&
-                       s.contains("properties") && s.at("properties").contains(name);
-      return has ? &s.at("properties").at(name) : nullptr;
-    };
-    if (!a.contains("properties") || !a.at("properties").is_object()) return false;
-    for (const auto& [name, unused] : a.at("properties").items()) {
-      const Json* x = member(a, name);
-      const Json* y = member(b, name);
-      if (x != nullptr && y != nullptr && disjoint(*x, *y, path, depth + 1)) return true;
-    }
-    return false;
   }
 
   // ---- values that are listed ---------------------------------------------------------------

@@ -228,4 +228,45 @@ Json merged(const Json& a, const Json& b, const std::string& path) {
   return out;
 }
 
+bool disjoint(const Json& a, const Json& b, const Resolve& resolve, const std::string& path,
+              int depth) {
+  if (a == false || b == false) return true;
+  if (!a.is_object() || !b.is_object() || depth > 10) return false;
+  if (a.contains("$ref")) return disjoint(resolve(a.at("$ref")), b, resolve, path, depth + 1);
+  if (b.contains("$ref")) return disjoint(a, resolve(b.at("$ref")), resolve, path, depth + 1);
+  const auto types = [&](const Json& s) {
+    unsigned bits = s.contains("type") ? type_bits(s.at("type"), path) : unsigned{kAllTypes};
+    if (s.contains("const")) bits &= type_of_value(s.at("const"));
+    return bits;
+  };
+  const unsigned common = types(a) & types(b);
+  if (common == 0) return true;
+  const auto values = [](const Json& s) {
+    return s.contains("const")                             ? Json::array({s.at("const")})
+           : s.contains("enum") && s.at("enum").is_array() ? s.at("enum")
+                                                           : Json();
+  };
+  const Json of_a = values(a);
+  const Json of_b = values(b);
+  if (of_a.is_array() && of_b.is_array()) {
+    return std::ranges::none_of(
+        of_a, [&](const Json& x) { return std::ranges::find(of_b, x) != of_b.end(); });
+  }
+  // Objects that must both have a member whose schemas are apart.
+  if (common != kObject) return false;
+  const auto member = [](const Json& s, const std::string& name) -> const Json* {
+    const bool has = s.contains("required") && s.at("required").is_array() &&
+                     std::ranges::find(s.at("required"), Json(name)) != s.at("required").end() &&
+                     s.contains("properties") && s.at("properties").contains(name);
+    return has ? &s.at("properties").at(name) : nullptr;
+  };
+  if (!a.contains("properties") || !a.at("properties").is_object()) return false;
+  for (const auto& [name, unused] : a.at("properties").items()) {
+    const Json* x = member(a, name);
+    const Json* y = member(b, name);
+    if (x != nullptr && y != nullptr && disjoint(*x, *y, resolve, path, depth + 1)) return true;
+  }
+  return false;
+}
+
 }  // namespace fathom::grammar

@@ -1,6 +1,8 @@
-// One JSON schema that says what two say together, where that can be written as one.
+// Two JSON schemas: one that says what both say, where that can be written, and whether they
+// exclude each other.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -14,6 +16,12 @@ bool is_annotation(const std::string& keyword);
 /// `a` and `b` are schemas: objects, true or false. Their references stay as they are, in `allOf`.
 /// Throws Error(Unsupported) naming the keyword that cannot be merged and `path`.
 Json merged(const Json& a, const Json& b, const std::string& path);
+
+/// The schema that a `$ref`'s value leads to.
+using Resolve = std::function<const Json&(const Json&)>;
+/// Whether it is certain that no value satisfies both. Throws as type_bits() and `resolve`.
+bool disjoint(const Json& a, const Json& b, const Resolve& resolve, const std::string& path,
+              int depth = 0);
 
 /// Types as bits: null, boolean, integer, number (that is no integer), string, array, object.
 enum TypeBit : unsigned {
