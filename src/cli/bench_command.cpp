@@ -11,11 +11,11 @@
 
 #include "backend/cpu/kernel_trace.h"
 #include "backend/cpu/limits.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "cli/bench_cost.h"
 #include "cli/commands.h"
-#include "cli/memory.h"
 #include "cli/model_loader.h"
 
 namespace fathom {
@@ -30,6 +30,7 @@ struct BenchOptions {
   std::vector<std::size_t> depths{0, 1024};
   std::size_t tokens = 32;
   std::size_t repeat = 3;
+  bool same_tokens = false;
 };
 
 /// One line of the result: median, and the slowest and fastest run.
@@ -38,6 +39,7 @@ struct Measurement {
   std::size_t tokens = 0, batch = 1, depth = 0;
   double median = 0, slowest = 0, fastest = 0;  // tokens a second
   double written = 0;                           // tokens a run counts
+  double bytes = 0;                             // that a run must at least read
   LeastTime least;                              // of a run
 
   double limit() const { return written / least.seconds(); }
@@ -89,8 +91,9 @@ class Bench {
         for (std::size_t t = 0; t < options_.tokens; ++t) {
           step.clear();
           for (std::size_t i = 0; i < batch; ++i) {
-            step.add(token(t * batch + i), sequences[i],
-                     Position{static_cast<std::int32_t>(depth + t)}, true);
+            const std::size_t which = options_.same_tokens ? t : t * batch + i;
+            step.add(token(which), sequences[i], Position{static_cast<std::int32_t>(depth + t)},
+                     true);
           }
           forward(step, depth + t * batch, counter);
         }
@@ -150,9 +153,16 @@ class Bench {
     const std::size_t middle = rates.size() / 2;
     const double median =
         rates.size() % 2 == 1 ? rates[middle] : (rates[middle - 1] + rates[middle]) / 2;
-    return {what,         tokens,  batch,
-            depth,        median,  rates.front(),
-            rates.back(), written, least_time(counter, limits_, precision_)};
+    return {what,
+            tokens,
+            batch,
+            depth,
+            median,
+            rates.front(),
+            rates.back(),
+            written,
+            counter.bytes(),
+            least_time(counter, limits_, precision_)};
   }
 
   Model& model_;
@@ -205,6 +215,7 @@ void bench(BenchOptions options, Context& context) {
                       {"tokens_per_second", m.median},
                       {"slowest", m.slowest},
                       {"fastest", m.fastest},
+                      {"read_bytes", m.bytes},
                       {"memory_percent", m.percent_of(m.least.reading)},
                       {"arithmetic_percent", m.percent_of(m.least.computing)},
                       {"limit", m.limit()},
@@ -276,6 +287,9 @@ void add_bench_command(CLI::App& app, Context& context) {
       ->type_name("N")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  command->add_flag("--same-tokens", options->same_tokens,
+                    "Answers that are written at once are the same: of a mixture all choose the "
+                    "same experts, as in some programs' benchmarks");
   add_json_option(*command, context);
   command->footer("fathom bench smollm2:135m --prompts 128,512 --batches 1,8 --depths 0,4096");
   command->callback([options, &context] { bench(*options, context); });

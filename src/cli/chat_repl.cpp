@@ -8,11 +8,11 @@
 #include <functional>
 #include <vector>
 
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/version.h"
 #include "cli/interrupt.h"
 #include "cli/line_editor.h"
-#include "cli/memory.h"
 #include "cli/terminal.h"
 
 namespace fathom {

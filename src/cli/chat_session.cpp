@@ -9,9 +9,9 @@
 
 #include "base/atomic_file.h"
 #include "base/file_map.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "cli/interrupt.h"
-#include "cli/memory.h"
 
 namespace fathom {
 namespace {

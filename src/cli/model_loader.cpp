@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "base/cpu_features.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/version.h"
-#include "cli/memory.h"
 #include "cli/terminal.h"
 #include "config/model_config.h"
 #include "engine/tokenizer_loader.h"

@@ -12,13 +12,13 @@
 #include <vector>
 
 #include "backend/cpu/kernel_trace.h"
+#include "base/memory.h"
 #include "cli/chat_repl.h"
 #include "cli/chat_session.h"
 #include "cli/chat_settings.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/kept_words.h"
-#include "cli/memory.h"
 #include "cli/model_loader.h"
 #include "cli/terminal.h"
 #include "engine/chat.h"

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "base/content_digest.h"
+#include "base/memory.h"
 #include "base/version.h"
-#include "cli/memory.h"
 #include "cli/model_store.h"
 #include "server/api_error.h"
 

@@ -5,9 +5,9 @@
 
 #include <memory>
 
+#include "base/memory.h"
 #include "base/progress.h"
 #include "cli/commands.h"
-#include "cli/memory.h"
 #include "cli/model_loader.h"
 #include "engine/chat.h"
 #include "engine/sampling_defaults.h"

@@ -65,6 +65,24 @@ Scheduler::Scheduler(Model& model, const Tokenizer& tokenizer, const SchedulerOp
           "a scheduler needs room for at least one request and one token a step");
 }
 
+void SchedulerCounts::count_step(std::size_t requests, std::size_t tokens) {
+  ++steps;
+  step_requests += requests;
+  step_tokens += tokens;
+  const auto least = std::ranges::lower_bound(kRequests, requests);
+  if (least != kRequests.end()) ++steps_of[static_cast<std::size_t>(least - kRequests.begin())];
+}
+
+void SchedulerCounts::add(const SchedulerCounts& other) {
+  preemptions += other.preemptions;
+  guessed_tokens += other.guessed_tokens;
+  right_guesses += other.right_guesses;
+  steps += other.steps;
+  step_requests += other.step_requests;
+  step_tokens += other.step_tokens;
+  for (std::size_t i = 0; i < steps_of.size(); ++i) steps_of[i] += other.steps_of[i];
+}
+
 void Scheduler::add(std::shared_ptr<Job> job) {
   shares_.enter(job->request.account);
   ++waiting_of_[job->request.account];
@@ -78,9 +96,7 @@ void Scheduler::waits_no_more(const Job& job) {
 
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats{waiting_.size(),     active_.size(),       idle_.size(),
-                       cache_.bytes_used(), cache_.free_tokens(), preemptions_};
-  stats.guessed_tokens = guessed_;
-  stats.right_guesses = right_;
+                       cache_.bytes_used(), cache_.free_tokens(), counts_};
   stats.waiting_of = waiting_of_;
   if (options_.context_store) stats.store = options_.context_store->stats();
   return stats;
@@ -266,6 +282,7 @@ bool Scheduler::run(Batch& batch, std::vector<Share>& shares, Logits& logits) {
       const Job::Clock::time_point begin = Job::Clock::now();
       logits = model_.forward(batch, cache_, observer.wanted() ? &observer : nullptr);
       pass_times_.took(batch.size(), Job::Clock::now() - begin);
+      counts_.count_step(shares.size(), batch.size());
       return true;
     } catch (const Error& error) {
       // The cache is as before: what was read of the prompt so far stays for the next question.
@@ -302,7 +319,7 @@ bool Scheduler::make_room() {
   youngest->fed = 0;
   ++waiting_of_[youngest->request.account];
   waiting_.push_front(youngest);
-  ++preemptions_;
+  ++counts_.preemptions;
   return true;
 }
 
@@ -332,7 +349,7 @@ void Scheduler::step() {
 
 void Scheduler::take_tokens(Job& job, const Logits& logits, std::size_t row) {
   const std::vector<TokenId> guess = std::exchange(job.guess, {});
-  guessed_ += guess.size();
+  counts_.guessed_tokens += guess.size();
   for (std::size_t i = 0;; ++i) {
     take_token(job, logits.row(row + i).first(vocab_size_));
     if (!job.sequence) return;  // it has ended
@@ -342,7 +359,7 @@ void Scheduler::take_tokens(Job& job, const Logits& logits, std::size_t row) {
       break;
     }
     job.guesses_so_far.right();
-    ++right_;
+    ++counts_.right_guesses;
     ++job.fed;
   }
   if (!guess.empty()) cache_.truncate(*job.sequence, job.fed);

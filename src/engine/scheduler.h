@@ -12,6 +12,7 @@
 // prompt; a request that is alone and still finds no room ends with `length`.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -45,15 +46,30 @@ struct SchedulerOptions {
   std::string context_fingerprint = {};  // of this model and engine, for PageNames
 };
 
+/// What was done since the start.
+struct SchedulerCounts {
+  std::size_t preemptions = 0;
+  std::size_t guessed_tokens = 0;
+  std::size_t right_guesses = 0;  // of those
+  std::size_t steps = 0;          // passes through the model
+  std::size_t step_requests = 0;  // requests that were in them, added up
+  std::size_t step_tokens = 0;    // tokens, guessed ones included
+  /// Steps with at most as many requests as kRequests has in that place, more than in the one
+  /// before.
+  static constexpr std::array<std::size_t, 7> kRequests{1, 2, 4, 8, 16, 32, 64};
+  std::array<std::size_t, kRequests.size()> steps_of = {};
+
+  void count_step(std::size_t requests, std::size_t tokens);
+  void add(const SchedulerCounts& other);
+};
+
 struct SchedulerStats {
   std::size_t waiting = 0;
   std::size_t active = 0;
   std::size_t idle_sequences = 0;
   std::size_t cache_bytes = 0;
   std::size_t cache_free_tokens = 0;
-  std::size_t preemptions = 0;                           // since the start
-  std::size_t guessed_tokens = 0;                        // since the start
-  std::size_t right_guesses = 0;                         // of those
+  SchedulerCounts counts = {};
   std::map<std::uint64_t, std::size_t> waiting_of = {};  // by account
   ContextStoreStats store = {};
 };
@@ -204,9 +220,7 @@ class Scheduler {
   std::vector<std::shared_ptr<Job>> active_;         // oldest first
   FairShare shares_;                                 // of all accounts with requests
   std::deque<Idle> idle_;                            // least recently used first
-  std::size_t preemptions_ = 0;
-  std::size_t guessed_ = 0;
-  std::size_t right_ = 0;
+  SchedulerCounts counts_;
   PassTimes pass_times_;
   grammar::TokenMask mask_;  // room for AnswerGrammar::allowed()
 };

@@ -12,8 +12,8 @@ constexpr std::size_t kMostThreads = 5000;            // of a state
 constexpr std::size_t kMostThreadsOfAll = 4'000'000;  // of all states: some 100 MB
 constexpr std::size_t kMostFrames = 2'000'000;
 constexpr std::uint32_t kMostDepth = 500;     // deeper is as if the language did not go there
-constexpr std::size_t kMostSteps = 200'000;   // of one closure
-constexpr std::size_t kMostWork = 3'000'000;  // of one mask: some 0.2 s, where 2 ms are usual
+constexpr std::size_t kMostSteps = 100'000;   // of one closure: some 50 ms
+constexpr std::size_t kMostWork = 1'500'000;  // of one mask: some 0.1 s, where 2 ms are usual
 
 std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
   hash ^= value + 0x9E3779B97F4A7C15U + (hash << 6) + (hash >> 2);

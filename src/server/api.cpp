@@ -215,7 +215,7 @@ std::span<const Api::Route> Api::routes() {
        [](Api& api, const HttpRequest&) -> Answer {
          HttpResponse response;
          response.content_type = "text/plain; version=0.0.4";
-         response.body = api.metrics_.print(api.engine_stats(), api.models_->loaded().size());
+         response.body = api.metrics_.print(api.models_->stats(), api.models_->loaded().size());
          return response;
        }},
       {"GET", "/openapi.json",
@@ -262,23 +262,6 @@ ModelPool::Held Api::model_for(const Json& body, bool streams) const {
   ModelPool::Held held = models_->find(asked);
   if (!held) throw LoadFirst{asked, streams};
   return held;
-}
-
-SchedulerStats Api::engine_stats() const {
-  SchedulerStats sum;
-  for (const ModelPool::Held& model : models_->loaded()) {
-    const SchedulerStats stats = model->engine->stats();
-    sum.waiting += stats.waiting;
-    sum.active += stats.active;
-    sum.idle_sequences += stats.idle_sequences;
-    sum.cache_bytes += stats.cache_bytes;
-    sum.cache_free_tokens += stats.cache_free_tokens;
-    sum.preemptions += stats.preemptions;
-    sum.guessed_tokens += stats.guessed_tokens;
-    sum.right_guesses += stats.right_guesses;
-    sum.store = stats.store;  // all share one
-  }
-  return sum;
 }
 
 Api::Answer Api::generate(const HttpRequest& request, Kind kind) {

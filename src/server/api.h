@@ -88,7 +88,6 @@ class Api {
   /// The model that the body names. Throws ApiError(404), LoadFirst.
   ModelPool::Held model_for(const Json& body, bool streams = false) const;
   /// Of all loaded models together.
-  SchedulerStats engine_stats() const;
   /// Throws ApiError(429).
   void check_queue(const ServedModel& model, std::uint64_t account) const;
   HttpResponse list_models() const;

@@ -20,6 +20,7 @@
 #include "server/inbox.h"
 #include "server/tls.h"
 #include "server/wire.h"
+#include "server/wire_request.h"
 
 namespace fathom::server {
 namespace {
@@ -32,37 +33,6 @@ using Parser = http::request_parser<CountedBody>;
 
 constexpr int kMostLoads = 3;  // of a model, for one request
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
-
-HttpRequest read_request(const Parser::value_type& message) {
-  const auto field = [&](http::field name) { return std::string(message[name]); };
-  HttpRequest request;
-  request.method = std::string(message.method_string());
-  const std::string_view target(message.target().data(), message.target().size());
-  request.path = std::string(target.substr(0, target.find('?')));
-  request.content_type = field(http::field::content_type);
-  request.authorization = field(http::field::authorization);
-  request.x_api_key = std::string(message["x-api-key"]);
-  request.host = field(http::field::host);
-  if (beast::iequals(message["x-forwarded-proto"], "https")) request.scheme = "https";
-  request.origin = field(http::field::origin);
-  return request;
-}
-
-HttpResponse parse_failure(const beast::error_code& error, const ListenerOptions& options,
-                           ErrorForm form) {
-  if (error == http::error::header_limit) {
-    return ApiError(431, fmt::format("the header has more than {} bytes", options.max_header_bytes))
-        .response(form);
-  }
-  if (error == http::error::body_limit) {
-    return ApiError(413, fmt::format("the body has more than {} bytes", options.max_body_bytes))
-        .response(form);
-  }
-  if (error == boost::system::errc::not_enough_memory) {
-    return ApiError(503, "there is no room for another body now").response(form);
-  }
-  return ApiError(400, "this is not HTTP: " + error.message()).response(form);
-}
 
 }  // namespace
 
@@ -157,7 +127,7 @@ struct Listener::Impl {
       stream.expires_after(first ? options.header_timeout : options.idle_timeout);
       auto [error, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
       connection->busy = true;
-      HttpRequest request = read_request(parser.get());
+      HttpRequest request = head_of(parser.get());
       if (tls) request.scheme = "https";
       // A key is asked for before a body is taken.
       std::optional<HttpResponse> refused;
@@ -171,14 +141,10 @@ struct Listener::Impl {
         std::tie(error, bytes) = co_await http::async_read(stream, buffer, parser, kTuple);
       }
       if (error) {
-        const bool said_nothing = error == http::error::end_of_stream ||
-                                  error == beast::error::timeout ||
-                                  (error != boost::system::errc::not_enough_memory &&
-                                   error.category() != http::make_error_code({}).category());
         parser.get().body().text = {};
         parser.get().body().share.give_back();
-        if (!said_nothing) {
-          const HttpResponse failure = parse_failure(error, options, form_of(request));
+        if (!is_silence(error)) {
+          const HttpResponse failure = answer_to(error, options, form_of(request));
           co_await write(*connection, failure, request, 11, false);
         }
         break;

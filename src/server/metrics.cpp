@@ -4,6 +4,8 @@
 
 #include <iterator>
 
+#include "base/memory.h"
+
 namespace fathom::server {
 namespace {
 
@@ -11,6 +13,21 @@ template <typename Value>
 void line(std::string& out, const char* type, const char* name, const char* help, Value value) {
   fmt::format_to(std::back_inserter(out), "# HELP {0} {1}\n# TYPE {0} {2}\n{0} {3}\n", name, help,
                  type, value);
+}
+
+/// A histogram of how many requests a step had.
+void print_steps(std::string& out, const SchedulerCounts& counts) {
+  constexpr const char* kName = "fathom_step_requests";
+  const auto to = std::back_inserter(out);
+  fmt::format_to(
+      to, "# HELP {0} Requests in one step of a model: the batch\n# TYPE {0} histogram\n", kName);
+  std::size_t up_to = 0;
+  for (std::size_t i = 0; i < counts.steps_of.size(); ++i) {
+    up_to += counts.steps_of[i];
+    fmt::format_to(to, "{}_bucket{{le=\"{}\"}} {}\n", kName, counts.kRequests[i], up_to);
+  }
+  fmt::format_to(to, "{0}_bucket{{le=\"+Inf\"}} {1}\n{0}_sum {2}\n{0}_count {1}\n", kName,
+                 counts.steps, counts.step_requests);
 }
 
 }  // namespace
@@ -99,11 +116,11 @@ std::string Metrics::print(const SchedulerStats& stats, std::size_t models) cons
   line(out, "counter", "fathom_dropped_readers_total", "Clients that stopped reading",
        dropped_readers.load());
   line(out, "counter", "fathom_preemptions_total", "Answers that gave up their place for a while",
-       stats.preemptions);
+       stats.counts.preemptions);
   line(out, "counter", "fathom_guessed_tokens_total",
-       "Next tokens guessed, and checked in one pass", stats.guessed_tokens);
+       "Next tokens guessed, and checked in one pass", stats.counts.guessed_tokens);
   line(out, "counter", "fathom_right_guesses_total", "Tokens of these that were right",
-       stats.right_guesses);
+       stats.counts.right_guesses);
   line(out, "gauge", "fathom_connections", "Open connections", connections.load());
   line(out, "gauge", "fathom_models_loaded", "Models in memory", models);
   line(out, "gauge", "fathom_body_bytes", "Bytes of requests' bodies that are being received",
@@ -113,6 +130,11 @@ std::string Metrics::print(const SchedulerStats& stats, std::size_t models) cons
   line(out, "gauge", "fathom_cache_bytes", "Memory of the KV cache", stats.cache_bytes);
   line(out, "gauge", "fathom_cache_free_tokens", "Room in the KV cache, in tokens",
        stats.cache_free_tokens);
+  line(out, "counter", "fathom_step_tokens_total", "Tokens that went through a model",
+       stats.counts.step_tokens);
+  print_steps(out, stats.counts);
+  line(out, "gauge", "process_resident_memory_bytes", "RAM of this process, mapped files included",
+       resident_memory().now);
   const ContextStoreStats& disk = stats.store;
   line(out, "gauge", "fathom_disk_cache_bytes", "Pages of the context cache on disk", disk.bytes);
   line(out, "counter", "fathom_disk_cache_pages_found_total", "Pages of 64 tokens read from disk",

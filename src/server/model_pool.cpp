@@ -90,6 +90,15 @@ bool ModelPool::is_free(const Loaded& loaded) {
   return stats.active == 0 && stats.waiting == 0;
 }
 
+ModelPool::Held ModelPool::remove(std::map<std::string, Loaded>::iterator loaded) {
+  Held model = std::move(loaded->second.model);
+  loaded_.erase(loaded);
+  const SchedulerStats stats = model->engine->stats();
+  gone_counts_.add(stats.counts);
+  store_ = stats.store;
+  return model;
+}
+
 void ModelPool::make_room(const std::string& name, std::uint64_t bytes) {
   const Clock::time_point until = Clock::now() + options_.patience;
   while (true) {
@@ -110,8 +119,7 @@ void ModelPool::make_room(const std::string& name, std::uint64_t bytes) {
     }
     if (oldest != loaded_.end()) {
       spdlog::info("'{}' is unloaded: '{}' needs its memory", oldest->first, name);
-      goes = std::move(oldest->second.model);
-      loaded_.erase(oldest);
+      goes = remove(oldest);
       continue;
     }
     // With nothing left to unload the loader tells what is wanted and what there is.
@@ -139,8 +147,7 @@ void ModelPool::unload_idle() {
         continue;
       }
       spdlog::info("'{}' is unloaded: nobody has asked for it", it->first);
-      gone.push_back(std::move(loaded.model));
-      it = loaded_.erase(it);
+      gone.push_back(remove(it++));
     }
     lock.unlock();
     gone.clear();
@@ -149,6 +156,24 @@ void ModelPool::unload_idle() {
 }
 
 std::vector<ModelSource> ModelPool::list() const { return lister_(); }
+
+SchedulerStats ModelPool::stats() const {
+  const std::lock_guard lock(mutex_);
+  SchedulerStats sum;
+  sum.counts = gone_counts_;
+  sum.store = store_;
+  for (const auto& [name, loaded] : loaded_) {
+    const SchedulerStats stats = loaded.model->engine->stats();
+    sum.waiting += stats.waiting;
+    sum.active += stats.active;
+    sum.idle_sequences += stats.idle_sequences;
+    sum.cache_bytes += stats.cache_bytes;
+    sum.cache_free_tokens += stats.cache_free_tokens;
+    sum.counts.add(stats.counts);
+    sum.store = stats.store;
+  }
+  return sum;
+}
 
 std::vector<ModelPool::Held> ModelPool::loaded() const {
   const std::lock_guard lock(mutex_);

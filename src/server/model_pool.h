@@ -65,6 +65,8 @@ class ModelPool {
   /// All that can be asked for, loaded or not.
   std::vector<ModelSource> list() const;
   std::vector<Held> loaded() const;
+  /// Of all that are loaded together; counts include models that have been unloaded.
+  SchedulerStats stats() const;
 
  private:
   struct Loaded {
@@ -80,6 +82,8 @@ class ModelPool {
   /// Nobody holds it, and its engine has nothing to do. With mutex_ held.
   static bool is_free(const Loaded& loaded);
   void unload_idle();
+  /// Takes it off the list, and keeps what it has counted. The caller lets it go without mutex_.
+  Held remove(std::map<std::string, Loaded>::iterator loaded);
 
   const Lister lister_;
   const ModelPoolOptions options_;
@@ -87,6 +91,8 @@ class ModelPool {
 
   mutable std::mutex mutex_;  // guards what follows
   std::map<std::string, Loaded> loaded_;
+  SchedulerCounts gone_counts_;  // of those that were unloaded
+  ContextStoreStats store_;      // all share one; as the last one left it
   std::condition_variable stop_;
   bool stopping_ = false;
 

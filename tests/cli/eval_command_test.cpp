@@ -130,5 +130,28 @@ TEST_F(EvalCommand, BenchTellsSpeedBesideTheMachinesLimits) {
   EXPECT_EQ(json["measurements"][4]["depth"], 4);
 }
 
+TEST_F(EvalCommand, AnswersOfTheSameTokensShareTheirExperts) {
+  const auto bytes_read = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments{"bench",     FATHOM_SOURCE_DIR "/models/nano",
+                                       "--prompts", "0",
+                                       "--batches", "1,8",
+                                       "--depths",  "0",
+                                       "--tokens",  "2",
+                                       "--repeat",  "1",
+                                       "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Output output = run(arguments);
+    EXPECT_EQ(output.exit_code, 0) << output.err;
+    std::vector<double> bytes;
+    const auto json = output.json();
+    for (const auto& each : json["measurements"]) bytes.push_back(each["read_bytes"]);
+    return bytes;
+  };
+  const std::vector<double> same = bytes_read({"--same-tokens"});
+  const std::vector<double> others = bytes_read({});
+  EXPECT_LT(same[1], 1.05 * same[0]) << "weights once, eight caches";
+  EXPECT_GT(others[1], 1.2 * others[0]);
+}
+
 }  // namespace
 }  // namespace fathom::test

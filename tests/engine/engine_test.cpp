@@ -225,7 +225,7 @@ TEST_P(GoldenEngine, GuessesChangeNoBitOfAnAnswer) {
       }
       EXPECT_EQ(answers.back().size(), 250U);
       if (temperature == 0) {
-        EXPECT_EQ(engine->stats().right_guesses > 0, speculate > 0);
+        EXPECT_EQ(engine->stats().counts.right_guesses > 0, speculate > 0);
       }
     }
     for (std::size_t i = 0; i < answers[0].size(); ++i) {

@@ -45,7 +45,7 @@ TEST_F(RoutingRecord, IsOfAllTokensThatWereRead) {
   std::vector<Reader> readers(requests.size());
   for (std::size_t i = 0; i < requests.size(); ++i) add(requests[i], readers[i]);
   run_to_end();
-  EXPECT_GT(scheduler->stats().preemptions, 0U);
+  EXPECT_GT(scheduler->stats().counts.preemptions, 0U);
   std::size_t cached = 0;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     EXPECT_EQ(readers[i].end->routing, routing_of(requests[i], readers[i])) << i;

@@ -216,6 +216,12 @@ TEST_F(SchedulerTest, RequestsJoinAndLeaveBetweenSteps) {
   EXPECT_EQ(readers['p'].answer, "qrstuvwxyz");
   EXPECT_EQ(readers['s'].answer, "tuvwxyz");
   EXPECT_EQ(readers['v'].answer, "wxyz");
+  // p: steps 1 to 11, the last for the stop token; s: 2 to 9; v: 3 to 7.
+  const SchedulerCounts counts = scheduler->stats().counts;
+  EXPECT_EQ(counts.steps, 11U);
+  EXPECT_EQ(counts.step_requests, 24U);
+  EXPECT_EQ(counts.step_tokens, 24U);
+  EXPECT_THAT(counts.steps_of, testing::ElementsAre(3, 3, 5, 0, 0, 0, 0));
 }
 
 TEST_F(SchedulerTest, NoMoreThanMaxActiveRunAtOnce) {
@@ -386,7 +392,7 @@ TEST_F(SchedulerTest, WhenTheCacheIsFullTheYoungestStartsAgainLaterAndLosesNothi
   add(greedy("ak"), first);
   add(greedy("bk"), second);
   run_to_end();
-  EXPECT_GE(scheduler->stats().preemptions, 1U);
+  EXPECT_GE(scheduler->stats().counts.preemptions, 1U);
   EXPECT_EQ(first.end->reason, FinishReason::Stop);
   EXPECT_EQ(second.end->reason, FinishReason::Stop);
   EXPECT_EQ(first.answer, alone.answer.substr(0, 88));

@@ -128,10 +128,11 @@ TEST_F(SpeculationTest, TheSameTokensInFewerPasses) {
   expect_same(plain, quick);
   EXPECT_EQ(plain.passes, 200U);
   EXPECT_LT(quick.passes, 100U);
-  EXPECT_EQ(plain.stats.guessed_tokens, 0U);
-  EXPECT_GT(quick.stats.guessed_tokens, quick.stats.right_guesses) << "some must be wrong";
+  EXPECT_EQ(plain.stats.counts.guessed_tokens, 0U);
+  EXPECT_GT(quick.stats.counts.guessed_tokens, quick.stats.counts.right_guesses)
+      << "some must be wrong";
   // Each pass writes one token more than it has right guesses.
-  EXPECT_EQ(quick.stats.right_guesses + quick.passes, 200U);
+  EXPECT_EQ(quick.stats.counts.right_guesses + quick.passes, 200U);
 }
 
 TEST_F(SpeculationTest, EndsWhereItWouldEnd) {
@@ -148,7 +149,7 @@ TEST_F(SpeculationTest, EndsWhereItWouldEnd) {
   for (const Request& request : {stops, token, circles}) {
     const Answers quick = answer(7, {request});
     expect_same(answer(0, {request}), quick);
-    EXPECT_GT(quick.stats.right_guesses, 0U);
+    EXPECT_GT(quick.stats.counts.right_guesses, 0U);
   }
   SchedulerOptions brief;
   brief.context_tokens = 50;
@@ -185,11 +186,11 @@ TEST_F(SpeculationTest, SharesAPassAmongWritersAndStandsBackForPrompts) {
                                    greedy("fabcdefab", 60)};
   const Answers quick = answer(7, three);
   expect_same(answer(0, three), quick);
-  EXPECT_GT(quick.stats.right_guesses, 0U);
+  EXPECT_GT(quick.stats.counts.right_guesses, 0U);
   for (const Batch& batch : model->batches) EXPECT_LE(batch.size(), 27U);
   // Nine writers fill a pass.
   const std::vector<Request> nine(9, greedy("abcdefabc", 40));
-  EXPECT_EQ(answer(7, nine).stats.guessed_tokens, 0U);
+  EXPECT_EQ(answer(7, nine).stats.counts.guessed_tokens, 0U);
 }
 
 TEST_F(SpeculationTest, GivesUpGuessesWhereTheCacheIsFull) {
@@ -200,7 +201,7 @@ TEST_F(SpeculationTest, GivesUpGuessesWhereTheCacheIsFull) {
   const std::vector<Request> requests{greedy("abcdefabcdef")};
   const Answers quick = answer(7, requests, options);
   expect_same(answer(0, requests, options), quick);
-  EXPECT_EQ(quick.stats.preemptions, 0U);
+  EXPECT_EQ(quick.stats.counts.preemptions, 0U);
 }
 
 TEST_F(SpeculationTest, ThinkingThatIsTooLongIsClosedWhereItWouldBe) {
@@ -213,7 +214,7 @@ TEST_F(SpeculationTest, ThinkingThatIsTooLongIsClosedWhereItWouldBe) {
   EXPECT_EQ(plain.readers[0].reasoning, quick.readers[0].reasoning);
   EXPECT_EQ(plain.readers[0].end->usage.reasoning_tokens,
             quick.readers[0].end->usage.reasoning_tokens);
-  EXPECT_GT(quick.stats.right_guesses, 0U);
+  EXPECT_GT(quick.stats.counts.right_guesses, 0U);
 }
 
 }  // namespace

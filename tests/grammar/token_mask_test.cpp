@@ -123,7 +123,7 @@ TEST(TokenMask, OneMaskTakesNoLongerThanItMay) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     std::printf("%.40s...: longest mask %.3f s, all %.3f s: %s\n", text, longest, took.count(),
                 said.c_str());
-    // Thirty masks of 0.2 s at the most on a quiet machine; far from hours in any case.
+    // Thirty masks of 0.1 s at the most on a quiet machine; far from hours in any case.
     EXPECT_LT(took.count(), 60) << text;
   }
 }

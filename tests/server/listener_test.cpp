@@ -29,6 +29,8 @@ TEST(Routes, OperationsAnswer) {
   EXPECT_THAT(metrics.body, HasSubstr("fathom_completion_tokens_total 6\n"));
   EXPECT_THAT(metrics.body, HasSubstr("fathom_answers_total{reason=\"stop\"} 1\n"));
   EXPECT_THAT(metrics.body, HasSubstr("fathom_first_token_seconds_count 1\n"));
+  EXPECT_THAT(metrics.body, HasSubstr("fathom_step_requests_bucket{le=\"1\"} "));
+  EXPECT_THAT(metrics.body, testing::ContainsRegex("process_resident_memory_bytes [1-9][0-9]+\n"));
 }
 
 TEST(Routes, WhatIsNotThereIsSaid) {

@@ -1,5 +1,6 @@
 #include "server/model_pool.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <gtest/gtest.h>
@@ -180,6 +181,26 @@ TEST_F(ModelPoolTest, ARequestLoadsTheModelThatItNames) {
   EXPECT_EQ(server.chat({{"model", "d"}}).status, 404);
   EXPECT_EQ(server.ask(post("/tokenize", R"({"content": "abc", "model": "b"})")).status, 200);
   EXPECT_THAT(server.ask(get("/metrics")).body, HasSubstr("fathom_models_loaded 1\n"));
+}
+
+TEST_F(ModelPoolTest, WhatUnloadedModelsHaveDoneStaysCounted) {
+  make(100);
+  TestServer server(pool);
+  for (const char* name : {"a", "b", "c"}) ASSERT_EQ(server.chat({{"model", name}}).status, 200);
+  ASSERT_EQ(in_memory().size(), 1U);
+  for (int i = 0; i < 500 && pool->stats().active > 0; ++i) ::usleep(2'000);
+  const SchedulerCounts now = pool->loaded().front()->engine->stats().counts;
+  const SchedulerCounts all = pool->stats().counts;
+  EXPECT_GT(now.steps, 0U);
+  EXPECT_EQ(all.steps, 3 * now.steps) << "all wrote the same answer";
+  EXPECT_EQ(all.step_requests, 3 * now.step_requests);
+  EXPECT_EQ(all.step_tokens, 3 * now.step_tokens);
+  EXPECT_EQ(all.steps_of[0], all.steps) << "one request at a time";
+  EXPECT_THAT(server.ask(get("/metrics")).body,
+              HasSubstr(fmt::format("fathom_step_requests_bucket{{le=\"64\"}} {0}\n"
+                                    "fathom_step_requests_bucket{{le=\"+Inf\"}} {0}\n"
+                                    "fathom_step_requests_sum {0}\n",
+                                    all.steps)));
 }
 
 TEST_F(ModelPoolTest, OneThatCannotBeLoadedIsTheAnswer) {
