@@ -11,6 +11,7 @@ struct Amx : Avx512 {
   static constexpr CpuLevel kLevel = CpuLevel::Amx;
   static constexpr int kStreamTokens = 4;
   static constexpr int kStreamMost = kTileTokens - 1;
+  static constexpr int kStreamMostBytes = kStreamMost;
   using Tiles = AmxTiles;
 };
 

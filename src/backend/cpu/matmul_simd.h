@@ -326,7 +326,10 @@ struct MatmulKernels {
     constexpr DType D = Block::kType;
     constexpr PackedFormat f = packed_format(D);
     MatmulTable::Format kernels{&PackKernels<S>::template pack_group<Block>,
-                                &StreamKernels<S>::template stream<D>, &unpack<D>, &dequantise<D>,
+                                &StreamKernels<S>::template stream<D>,
+                                f.bits == 8 ? S::kStreamMostBytes : S::kStreamMost,
+                                &unpack<D>,
+                                &dequantise<D>,
                                 &multiply<CodeKind{f.bits, f.zero, f.sub, f.min}>};
     if constexpr (requires { typename S::Tiles; }) {
       using Tiles = TileProducts<S, typename S::Tiles, f.sub, f.min>;
@@ -344,11 +347,10 @@ struct MatmulKernels {
   }
 
   static constexpr MatmulTable table() {
-    static_assert(S::kStreamMost <= kMostStreamTokens);
+    static_assert(S::kStreamMost <= kMostStreamTokens && S::kStreamMostBytes <= kMostStreamTokens);
     MatmulTable t{};
     t.name = S::kName;
     t.stream_at_once = S::kStreamTokens;
-    t.stream_tokens = S::kStreamMost;
     set_formats<BlockQ8_0, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ2_K, BlockQ3_K,
                 BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockIQ1_S, BlockIQ1_M, BlockIQ2_XXS, BlockIQ2_XS,
                 BlockIQ2_S, BlockIQ3_XXS, BlockIQ3_S, BlockIQ4_NL, BlockIQ4_XS>(t);

@@ -38,9 +38,8 @@ struct Ahead {
 
 struct MatmulTable {
   const char* name;
-  /// Tokens that `stream` multiplies at once, and up to how many it is the quickest way.
+  /// Tokens that `stream` multiplies at once.
   std::size_t stream_at_once;
-  std::size_t stream_tokens;
 
   /// Kernels of one packed format.
   struct Format {
@@ -54,6 +53,8 @@ struct MatmulTable {
     void (*stream)(const std::byte* const* groups, std::size_t count, std::size_t features,
                    const ActivationRecord* activations, std::size_t stride, std::size_t tokens,
                    float* out, std::size_t out_stride, Ahead ahead);
+    /// Up to how many tokens, of several passes, that is the quickest way.
+    std::size_t stream_tokens;
     /// Spreads `subs` sub-tiles of a chunk, which starts at sub-tile `first` of the group.
     void (*unpack)(const std::byte* group, std::size_t first, std::size_t subs, UnpackedTile* tile);
     /// The same as F32: weights [32 * subs, 16].

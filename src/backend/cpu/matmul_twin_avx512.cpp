@@ -10,6 +10,7 @@ struct Twin : Avx512 {
   static constexpr CpuLevel kLevel = CpuLevel::TileTwin;
   static constexpr int kStreamTokens = 4;
   static constexpr int kStreamMost = kTileTokens - 1;
+  static constexpr int kStreamMostBytes = kStreamMost;
   using Tiles = TwinTiles<Twin>;
 };
 

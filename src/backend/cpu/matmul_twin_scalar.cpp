@@ -9,6 +9,7 @@ struct Twin : Scalar {
   static constexpr const char* kName = "amx-twin";
   static constexpr CpuLevel kLevel = CpuLevel::TileTwin;
   static constexpr int kStreamMost = kTileTokens - 1;
+  static constexpr int kStreamMostBytes = kStreamMost;
   using Tiles = TwinTiles<Twin>;
 };
 

@@ -75,7 +75,8 @@ Upcoming upcoming(const PackedMatrix::Impl& w, std::size_t row, std::size_t copy
 
 /// Whether `tokens` are multiplied straight from the packed form.
 bool streams(const PackedMatrix::Impl& w, std::size_t tokens) {
-  return w.packed() && w.precision != Precision::F32 && tokens <= w.table->stream_tokens;
+  return w.packed() && w.precision != Precision::F32 &&
+         tokens <= w.table->formats[static_cast<std::size_t>(w.dtype)].stream_tokens;
 }
 
 void run_stream(const Piece& p, Upcoming next) {

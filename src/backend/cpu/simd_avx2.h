@@ -18,8 +18,9 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kSide = 2;  // both halves of a group
   static constexpr int kTokens = 4;
-  static constexpr int kStreamTokens = 1;
-  static constexpr int kStreamMost = 1;
+  static constexpr int kStreamTokens = 2;
+  static constexpr int kStreamMost = 8;
+  static constexpr int kStreamMostBytes = 32;  // twice the stores to take them apart
   static constexpr int kF32Tokens = 6;
   static constexpr int kDotTokens = 3;
   static constexpr bool kPermutes = false;  // has a permutation that reaches so far
@@ -277,7 +278,7 @@ struct Avx2 {
       }
     }
   }
-  /// The same for codes in registers, of which there are too few for more than one token.
+  /// The same for codes in registers: one vector, one token.
   template <int Bits, int Zero, int First, int N, int T>
   static void dot(const I* w, const ActivationRecord* x, int b, I* sums) {
     static_assert(T == 1);
@@ -307,6 +308,48 @@ struct Avx2 {
       }
     }
     sums[0] = sum;
+  }
+  /// Both halves of a group, w[2][8] in registers, so that they share each activation:
+  /// sums[half * T + t].
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot_halves(const I (&w)[2][8], const ActivationRecord* x, int b, I* sums) {
+    constexpr int depth = Bits == 8 ? 1 : kDepth<Bits> < N ? kDepth<Bits> : N;
+#pragma GCC unroll 8
+    for (int i = 0; i < 2 * T; ++i) {
+      // Codes of 8 bits are made signed again, as above.
+      sums[i] = Bits == 8 ? _mm256_setzero_si256() : offset<Zero, First, N>(x[i % T], b);
+    }
+#pragma GCC unroll 8
+    for (int i0 = 0; i0 < N; i0 += depth) {
+      I pairs[2 * T];
+#pragma GCC unroll 8
+      for (int i = i0; i < i0 + depth; ++i) {
+        const int j = N == 8 ? i / 2 + 4 * (i % 2) : First + i;
+        I code[2] = {w[0][j], w[1][j]};
+        I signs[2] = {};
+        if constexpr (Bits == 8) {
+          for (int v = 0; v < 2; ++v) {
+            signs[v] = _mm256_xor_si256(code[v], _mm256_set1_epi8(-128));
+            code[v] = _mm256_abs_epi8(signs[v]);
+          }
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+          const I activations = four(x[t], b, j);
+#pragma GCC unroll 2
+          for (int v = 0; v < 2; ++v) {
+            const I signed_too = Bits == 8 ? _mm256_sign_epi8(activations, signs[v]) : activations;
+            const I product = _mm256_maddubs_epi16(code[v], signed_too);
+            I& pair = pairs[v * T + t];
+            pair = in_order(i == i0 ? product : _mm256_add_epi16(pair, product));
+          }
+        }
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < 2 * T; ++i) {
+        sums[i] = in_order(_mm256_add_epi32(sums[i], widen(pairs[i])));
+      }
+    }
   }
 
   /// acc plus four 8-bit products a lane, codes of up to 7 bits times signed bytes.

@@ -23,6 +23,7 @@ struct Avx512 {
   static constexpr int kTokens = 6;
   static constexpr int kStreamTokens = 8;  // that share codes taken apart in registers
   static constexpr int kStreamMost = 32;
+  static constexpr int kStreamMostBytes = 32;
   static constexpr int kF32Tokens = 12;
   static constexpr int kDotTokens = 6;     // the same for row products
   static constexpr bool kPermutes = true;  // has a permutation that reaches so far

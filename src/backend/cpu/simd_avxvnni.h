@@ -50,6 +50,21 @@ struct Avx2Vnni : Avx2 {
     for (int j = First; j < First + N; ++j) sum = add_product(sum, w[j], four(*x, b, j));
     sums[0] = sum;
   }
+  template <int Bits, int Zero, int First, int N, int T>
+  static void dot_halves(const I (&w)[2][8], const ActivationRecord* x, int b, I* sums) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 2 * T; ++i) sums[i] = offset<Zero, First, N>(x[i % T], b);
+#pragma GCC unroll 8
+    for (int j = First; j < First + N; ++j) {
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) {
+        const I activations = four(x[t], b, j);
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; ++v)
+          sums[v * T + t] = add_product(sums[v * T + t], w[v][j], activations);
+      }
+    }
+  }
 };
 
 }  // namespace fathom::cpu

@@ -21,6 +21,7 @@ struct Scalar {
   static constexpr int kTokens = 4;
   static constexpr int kStreamTokens = 2;
   static constexpr int kStreamMost = 8;
+  static constexpr int kStreamMostBytes = 8;
   static constexpr int kF32Tokens = 4;
   static constexpr int kDotTokens = 1;
   static constexpr bool kPermutes = false;  // has a permutation that reaches so far

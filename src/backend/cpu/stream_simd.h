@@ -33,6 +33,21 @@ struct StreamKernels {
   static constexpr int kParts = 16 / L;        // vectors that make sixteen lanes
   static constexpr std::size_t kAhead = 2048;  // bytes of a group to be asked for
 
+  /// Vectors of a group that share each activation: both halves, if there is more than one token.
+  template <int T>
+  static constexpr int kTogether = kParts == 2 && T > 1 ? 2 : 1;
+
+  template <DType D, int First, int N, int V, int T>
+  [[gnu::always_inline]] static void dot(const I (&w)[V][8], const ActivationRecord* x, int b,
+                                         I* sums) {
+    constexpr PackedFormat f = packed_format(D);
+    if constexpr (V == 2) {
+      S::template dot_halves<f.bits, f.zero, First, N, T>(w, x, b, sums);
+    } else {
+      S::template dot<f.bits, f.zero, First, N, T>(w[0], x, b, sums);
+    }
+  }
+
   /// R groups side by side times T tokens, of which `valid` (T or T - 1) are wanted: the record
   /// past the last is there to be read. Not inline: in a larger function GCC 12 keeps the sums in
   /// memory, which halves the speed.
@@ -46,6 +61,7 @@ struct StreamKernels {
     constexpr std::size_t tile_bytes = f.tile_bytes();
     constexpr int halves = 32 / f.sub;  // scales of a sub-tile
     constexpr int words = 8 / halves;   // vectors of codes that share one
+    constexpr int V = kTogether<T>;
     F acc[kParts][R * T];
     for (int part = 0; part < kParts; ++part) {
 #pragma GCC unroll 8
@@ -74,27 +90,32 @@ struct StreamKernels {
                 from + tile_bytes * static_cast<unsigned>(s) / subs,
                 from + tile_bytes * static_cast<unsigned>(s + 1) / subs);
           }
-          for (int part = 0; part < kParts; ++part) {
-            I w[8];
-            F scale[2] = {};
-            F min[2] = {};
-            Codes::template tile_codes<D>(at, s, L * part, w);
-            scales[r].get(at, s, L * part, scale, min);
+          for (int part = 0; part < kParts; part += V) {
+            I w[V][8];
+            F scale[V][2] = {};
+            F min[V][2] = {};
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) {
+              Codes::template tile_codes<D>(at, s, L * (part + v), w[v]);
+              scales[r].get(at, s, L * (part + v), scale[v], min[v]);
+            }
 #pragma GCC unroll 2
             for (int half = 0; half < halves; ++half) {
-              I dots[T];
+              I dots[V * T];
               if (half == 0) {
-                S::template dot<f.bits, f.zero, 0, words, T>(w, record, b, dots);
+                dot<D, 0, words, V, T>(w, record, b, dots);
               } else {
-                S::template dot<f.bits, f.zero, 8 - words, words, T>(w, record, b, dots);
+                dot<D, 8 - words, words, V, T>(w, record, b, dots);
               }
 #pragma GCC unroll 8
-              for (int t = 0; t < T; ++t) {
+              for (int i = 0; i < V * T; ++i) {
+                const int v = i / T;
+                const int t = i % T;
                 const float d_sum =
                     f.sub == 32 ? record[t].sum32[b] : record[t].sum16[2 * b + half];
-                F& sum = acc[part][r * T + t];
-                sum = add_dot<S, f.min>(dots[t], scale[half], min[half], S::all(record[t].d[b]),
-                                        S::all(d_sum), sum);
+                F& sum = acc[part + v][r * T + t];
+                sum = add_dot<S, f.min>(dots[i], scale[v][half], min[v][half],
+                                        S::all(record[t].d[b]), S::all(d_sum), sum);
               }
             }
           }
