@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <iterator>
+#include <numeric>
 
 #include "base/memory.h"
 
@@ -15,22 +16,22 @@ void line(std::string& out, const char* type, const char* name, const char* help
                  type, value);
 }
 
-/// A histogram of how many requests a step had.
-void print_steps(std::string& out, const SchedulerCounts& counts) {
-  constexpr const char* kName = "fathom_step_requests";
-  const auto to = std::back_inserter(out);
-  fmt::format_to(
-      to, "# HELP {0} Requests in one step of a model: the batch\n# TYPE {0} histogram\n", kName);
-  std::size_t up_to = 0;
-  for (std::size_t i = 0; i < counts.steps_of.size(); ++i) {
-    up_to += counts.steps_of[i];
-    fmt::format_to(to, "{}_bucket{{le=\"{}\"}} {}\n", kName, counts.kRequests[i], up_to);
-  }
-  fmt::format_to(to, "{0}_bucket{{le=\"+Inf\"}} {1}\n{0}_sum {2}\n{0}_count {1}\n", kName,
-                 counts.steps, counts.step_requests);
+Histogram steps_by_requests(const SchedulerCounts& counts) {
+  return {{counts.kRequests.begin(), counts.kRequests.end()},
+          counts.steps_of,
+          counts.steps,
+          static_cast<double>(counts.step_requests)};
 }
 
 }  // namespace
+
+Histogram::Histogram(std::vector<double> bounds, std::span<const std::size_t> in,
+                     std::uint64_t count, double sum)
+    : Histogram(std::move(bounds)) {
+  std::partial_sum(in.begin(), in.end(), counts_.begin());
+  count_ = count;
+  sum_ = sum;
+}
 
 void Histogram::add(double value) {
   for (std::size_t i = 0; i < bounds_.size(); ++i) {
@@ -132,7 +133,10 @@ std::string Metrics::print(const SchedulerStats& stats, std::size_t models) cons
        stats.cache_free_tokens);
   line(out, "counter", "fathom_step_tokens_total", "Tokens that went through a model",
        stats.counts.step_tokens);
-  print_steps(out, stats.counts);
+  out +=
+      "# HELP fathom_step_requests Requests in one step of a model: the batch\n"
+      "# TYPE fathom_step_requests histogram\n";
+  steps_by_requests(stats.counts).print(out, "fathom_step_requests");
   line(out, "gauge", "process_resident_memory_bytes", "RAM of this process, mapped files included",
        resident_memory().now);
   const ContextStoreStats& disk = stats.store;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,10 @@ class Histogram {
  public:
   explicit Histogram(std::vector<double> bounds)
       : bounds_(std::move(bounds)), counts_(bounds_.size()) {}
+  /// Of what was counted elsewhere. `in`: how many values each bound has that the one before it has
+  /// not; `count` and `sum` are of all values.
+  Histogram(std::vector<double> bounds, std::span<const std::size_t> in, std::uint64_t count,
+            double sum);
   void add(double value);
   /// `labels`: as they stand between braces; may be empty.
   void print(std::string& out, const std::string& name, const std::string& labels = {}) const;

@@ -1,7 +1,7 @@
 // One to eight tokens (two, where there are sixteen registers) times packed weights, straight from
-// the packed form: codes are taken apart in registers, multiplied by all tokens and forgotten. Up to
-// 32 tokens take several such passes over rows that are in a cache by then; for more, taking codes
-// apart once into the first cache pays (matmul_simd.h).
+// the packed form: codes are taken apart in registers, multiplied by all tokens and forgotten. Up
+// to 32 tokens take several such passes over rows that are in a cache by then; for more, taking
+// codes apart once into the first cache pays (matmul_simd.h).
 #pragma once
 
 #include <cstddef>
