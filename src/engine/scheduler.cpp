@@ -281,7 +281,11 @@ bool Scheduler::run(Batch& batch, std::vector<Share>& shares, Logits& logits) {
     try {
       const Job::Clock::time_point begin = Job::Clock::now();
       logits = model_.forward(batch, cache_, observer.wanted() ? &observer : nullptr);
-      pass_times_.took(batch.size(), Job::Clock::now() - begin);
+      const std::chrono::duration<double> took = Job::Clock::now() - begin;
+      pass_times_.took(batch.size(),
+                       options_.pass_seconds
+                           ? std::chrono::duration<double>(options_.pass_seconds(batch.size()))
+                           : took);
       counts_.count_step(shares.size(), batch.size());
       return true;
     } catch (const Error& error) {

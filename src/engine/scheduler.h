@@ -16,6 +16,7 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -44,6 +45,9 @@ struct SchedulerOptions {
   /// Where pages go when the cache forgets them, and come back from. May be null.
   std::shared_ptr<ContextStore> context_store = {};
   std::string context_fingerprint = {};  // of this model and engine, for PageNames
+  /// Seconds that a pass of so many tokens counts for, in place of what it took: so that a test's
+  /// guesses do not depend on what else the machine does.
+  std::function<double(std::size_t tokens)> pass_seconds = {};
 };
 
 /// What was done since the start.

@@ -189,6 +189,7 @@ TEST_P(GoldenEngine, SameSeedSameTokensWhateverTheCompanyThreadsAndMemory) {
   }
   SchedulerOptions guessing = tight;
   guessing.speculate = 7;
+  guessing.pass_seconds = [](std::size_t) { return 0.001; };
   for (const SchedulerOptions& options : {roomy, tight, guessing}) {
     const auto engine = make(options);
     std::vector<Stream> streams;
@@ -212,6 +213,7 @@ TEST_P(GoldenEngine, GuessesChangeNoBitOfAnAnswer) {
       options.cache.dtype = DType::BF16;
       options.cache.capacity_tokens = 1024;
       options.speculate = speculate;
+      options.pass_seconds = [](std::size_t) { return 0.001; };  // guesses always pay
       const auto engine = make(options);
       Request request = sampled("once upon a time", 3);
       request.sampling.temperature = temperature;

@@ -23,7 +23,7 @@ using train::GrpoReport;
 
 struct GrpoArguments {
   train::GrpoOptions options;
-  std::string model, variant = "grpo", precision = "f32";
+  std::string model, variant = "grpo", precision = "f32", schedule = "constant";
   TaskArguments tasks;
   std::vector<std::string> evaluation, rewards{"exact"};
   double reward_seconds = 10;
@@ -67,6 +67,7 @@ train::GrpoOptions options_of(const GrpoArguments& arguments) {
   options.texts = train::read_model_texts(arguments.model);
   require(arguments.precision == "bf16" || arguments.precision == "f32", ErrorCode::InvalidArgument,
           "--precision {}: there are bf16 and f32", arguments.precision);
+  options.rate.shape = train::rate_shape(arguments.schedule);
   options.twin.compute = arguments.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   options.chat = arguments.tasks.chat;
   options.instruction = arguments.tasks.instruction;
@@ -134,6 +135,7 @@ Json line_json(const GrpoReport& report) {
             {"gap", report.gap},
             {"rerouted", report.rerouted},
             {"gradient_norm", report.gradient_norm},
+            {"rate", report.rate},
             {"samples_per_s", report.samples_per_s},
             {"skipped", report.skipped}};
   if (report.evaluation) {
@@ -295,8 +297,9 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
   command.add_flag("--dynamic-sampling", o.dynamic_sampling,
                    "Ask anew for groups whose answers all got the same");
   number("--overlong-buffer", o.overlong_buffer, "Tokens before the limit that cost reward");
-  number("--rate", o.rate, "Learning rate");
-  number("--warmup", o.warmup, "Steps of linear warm-up");
+  number("--rate", o.rate.peak, "Learning rate at its peak");
+  number("--warmup", o.rate.warmup_steps, "Steps of linear warm-up");
+  number("--schedule", arguments.schedule, "constant, cosine, wsd or v3");
   number("--weight-decay", o.optimizer.weight_decay, "Of matrices");
   number("--clip", o.clip, "Of the gradient's norm; 0: none");
   number("--precision", arguments.precision, "f32, or bf16 (weights stay F32)");

@@ -192,6 +192,8 @@ std::vector<Sample> Grpo::gather(GrpoReport& report) {
 GrpoReport Grpo::step() {
   GrpoReport report;
   report.parts.resize(options_.rewards.size());
+  report.rate =
+      options_.rate.at(step_, static_cast<double>(step_) / static_cast<double>(options_.steps));
   const auto start = Clock::now();
   const auto dealt = std::pair(dealt_, attempts_);
   std::vector<Sample> samples;

@@ -11,6 +11,7 @@
 #include "train/evaluation.h"
 #include "train/rewards.h"
 #include "train/rollouts.h"
+#include "train/schedule.h"
 #include "train/tasks.h"
 #include "train/torch/answer_batch.h"
 #include "train/torch/optimizer.h"
@@ -44,8 +45,7 @@ struct GrpoOptions {
   std::size_t most_rounds = 4;         // of it, for one step
   std::size_t overlong_buffer = 0;     // tokens before the limit over which an answer loses up to 1
   double clip = 1;                     // of the gradient's norm
-  double rate = 1e-5;
-  std::int64_t warmup = 0;
+  RateSchedule rate{1e-5, 0, RateShape::Constant};  // shares are of the run's steps
   OptimizerOptions optimizer;
   TwinOptions twin;
   LoraOptions lora;
@@ -75,6 +75,7 @@ struct GrpoReport {
   double largest_gap = 0;
   double rerouted = 0;  // share of the engine's experts that the trainer would not choose itself
   double gradient_norm = 0;
+  double rate = 0;          // of learning, in this step
   double largest_load = 0;  // of an expert, over the mean
   bool skipped = false;     // no update was made: nothing to learn from, or not finite
   bool diverged = false;    // an update's loss or gradient was not finite

@@ -120,11 +120,7 @@ void Grpo::update(std::span<Sample> samples, GrpoReport& report, Sums& sums) {
     return;
   }
   report.skipped = false;
-  const double warm =
-      options_.warmup > 0
-          ? std::min(1.0, static_cast<double>(step_ + 1) / static_cast<double>(options_.warmup))
-          : 1.0;
-  optimizer_->step(options_.rate * warm,
+  optimizer_->step(report.rate,
                    options_.clip > 0 && norm > options_.clip ? options_.clip / norm : 1);
 }
 

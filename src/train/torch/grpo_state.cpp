@@ -65,6 +65,7 @@ void Grpo::write_log(const GrpoReport& report) const {
            {"largest_gap", report.largest_gap},
            {"rerouted", report.rerouted},
            {"gradient_norm", report.gradient_norm},
+           {"rate", report.rate},
            {"largest_load", report.largest_load},
            {"skipped", report.skipped},
            {"sampling_seconds", report.sampling_seconds},
@@ -131,13 +132,21 @@ void Grpo::resume() {
   // What goes on from the start evaluates, and logs step 0, anew.
   folder().cut_log(step_ == 0 ? -1 : step_);
   const GrpoOptions& o = options_;
-  const Json what{identity(),       o.steps,
-                  o.minibatches,    o.micro_tokens,
-                  o.rate,           o.warmup,
-                  o.clip,           o.dynamic_sampling,
-                  o.most_rounds,    o.refresh_reference,
-                  o.rewards.size(), o.evaluation.size(),
-                  o.evaluate_every, o.save_every};
+  const Json what{identity(),
+                  o.steps,
+                  o.minibatches,
+                  o.micro_tokens,
+                  o.rate.peak,
+                  o.rate.warmup_steps,
+                  to_string(o.rate.shape),
+                  o.clip,
+                  o.dynamic_sampling,
+                  o.most_rounds,
+                  o.refresh_reference,
+                  o.rewards.size(),
+                  o.evaluation.size(),
+                  o.evaluate_every,
+                  o.save_every};
   o.ranks.require_same(what.dump(), "options: all are started by one command");
   o.ranks.require_same(std::to_string(step_),
                        "checkpoints: the run's folder must be one that all see");

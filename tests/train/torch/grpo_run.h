@@ -33,7 +33,7 @@ class GrpoRun : public ::testing::Test {
     options.questions = 4;
     options.group = 16;
     options.max_tokens = 3;
-    options.rate = 5e-3;
+    options.rate.peak = 5e-3;
     options.optimizer.weight_decay = 0;
     options.end = TokenId{0};
     options.save_every = options.evaluate_every = 0;

@@ -48,7 +48,7 @@ TEST_F(GrpoRun, EveryVariantLearns) {
   learned("dr", [](GrpoOptions& o) {
     o.policy.mean = LossMean::Constant;
     o.policy.divide_by_deviation = false;
-    o.rate = 1e-2;
+    o.rate.peak = 1e-2;
   });
   learned("dapo", [](GrpoOptions& o) {
     o.policy.mean = LossMean::Token;
@@ -66,6 +66,19 @@ TEST_F(GrpoRun, EveryVariantLearns) {
     o.refresh_reference = 5;
     o.policy.truncated_weight = 2;
   });
+}
+
+TEST_F(GrpoRun, TheRateFollowsItsSchedule) {
+  GrpoOptions o = options("run");
+  o.steps = 10;
+  o.rate = {1e-3, 2, RateShape::Wsd};
+  Grpo run(o);
+  std::vector<double> rates;
+  while (!run.done()) rates.push_back(run.step().rate);
+  ASSERT_EQ(rates.size(), 10U);
+  EXPECT_DOUBLE_EQ(rates[0], 0.5e-3);
+  EXPECT_DOUBLE_EQ(rates[5], 1e-3);
+  EXPECT_NEAR(rates[9], 0.5e-3, 1e-9) << "half of the last fifth is over";
 }
 
 TEST_F(GrpoRun, ByChanceNothingIsLearned) {
@@ -266,7 +279,7 @@ TEST(AnswerBatch, SideBySideOrByThemselvesTheyAreTheSame) {
 
 TEST_F(GrpoRun, ADivergedRunEnds) {
   GrpoOptions o = options("run");
-  o.rate = std::numeric_limits<double>::infinity();
+  o.rate.peak = std::numeric_limits<double>::infinity();
   o.rewards = {random_reward(3)};
   Grpo run(o);
   EXPECT_FALSE(run.step().skipped);  // after which no weight is finite
