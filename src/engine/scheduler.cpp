@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <tuple>
 #include <utility>
 
 #include "engine/step_observer.h"
@@ -12,6 +13,12 @@ namespace {
 
 double seconds_between(Job::Clock::time_point from, Job::Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
+}
+
+/// Whether the cache knows as much of one as of the other.
+bool begins_as(const Job& job, const Job& other) {
+  return job.request.cache_scope == other.request.cache_scope &&
+         job.request.record_routing == other.request.record_routing && job.tokens == other.tokens;
 }
 
 std::size_t choose_context(const ModelConfig& config, const SchedulerOptions& options) {
@@ -129,37 +136,39 @@ void Scheduler::drop_cancelled() {
   });
 }
 
-std::deque<std::shared_ptr<Job>>::iterator Scheduler::next_waiting(
-    const std::vector<const Job*>& passed) {
-  using Had = std::pair<std::ptrdiff_t, std::uint64_t>;
-  auto best = waiting_.end();
-  Had least;
-  std::vector<std::uint64_t> seen;  // accounts whose first request has been looked at
-  for (auto it = waiting_.begin(); it != waiting_.end() && seen.size() < waiting_of_.size(); ++it) {
-    const std::uint64_t account = (*it)->request.account;
-    if (std::ranges::find(seen, account) != seen.end()) continue;
-    if (std::ranges::find(passed, it->get()) != passed.end()) continue;
-    seen.push_back(account);
+std::optional<std::size_t> Scheduler::next_waiting(Places& places) const {
+  using Had = std::tuple<std::ptrdiff_t, std::uint64_t, std::size_t>;
+  std::optional<Had> least;
+  for (const auto& [account, count] : waiting_of_) {
+    std::size_t& at = places[account];
+    while (at < waiting_.size() && waiting_[at]->request.account != account) ++at;
+    if (at == waiting_.size()) continue;
     const auto at_work = std::ranges::count_if(
         active_, [&](const auto& job) { return job->request.account == account; });
-    const Had had{at_work, shares_.paid(account)};
-    if (best == waiting_.end() || had < least) {
-      best = it;
-      least = had;
-    }
+    const Had had{at_work, shares_.paid(account), at};
+    if (!least || had < *least) least = had;
   }
-  return best;
+  if (!least) return {};
+  return std::get<2>(*least);
 }
 
 void Scheduler::admit() {
-  std::vector<const Job*> passed;  // their prompts are being read by others
+  Places places;
+  std::shared_ptr<Job> passed;  // the last whose prompt is being read by others
   while (active_.size() < options_.max_active) {
-    const auto next = next_waiting(passed);
-    if (next == waiting_.end()) return;
-    const std::shared_ptr<Job> job = *next;
+    const std::optional<std::size_t> next = next_waiting(places);
+    if (!next) return;
+    const std::shared_ptr<Job> job = waiting_[*next];
+    std::size_t& place = places[job->request.account];
+    // Thousands of answers to one prompt may wait one behind the other: as the first, so the rest.
+    if (passed && begins_as(*job, *passed)) {
+      ++place;
+      continue;
+    }
     const Match match = find_match(*job);
     if (is_being_read(*job, match.tokens)) {
-      passed.push_back(job.get());
+      passed = job;
+      ++place;
       continue;
     }
     // Room for its prompt and a page of answer, or it would soon be sent back. A lone request is
@@ -168,7 +177,8 @@ void Scheduler::admit() {
     while (cache_.free_tokens() < wanted && evict_idle(match.source)) {
     }
     if (cache_.free_tokens() < wanted && !active_.empty()) return;
-    waiting_.erase(next);
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*next));
+    for (auto& [account, at] : places) at -= at > *next ? 1 : 0;
     waits_no_more(*job);
     start(*job, match);
     active_.push_back(job);

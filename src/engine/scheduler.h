@@ -169,9 +169,11 @@ class Scheduler {
   /// Of a job that leaves waiting_.
   void waits_no_more(const Job& job);
   void admit();
-  /// The request to start next, of those that are not in `passed`: of the account with the fewest
-  /// at work, then of the one that has had least, then the first that came. End if there is none.
-  std::deque<std::shared_ptr<Job>>::iterator next_waiting(const std::vector<const Job*>& passed);
+  /// By account: where in waiting_ its next request is looked for. Those before have been passed.
+  using Places = std::map<std::uint64_t, std::size_t>;
+  /// Where in waiting_ the request is that starts next: of the account with the fewest at work,
+  /// then of the one that has had least, then the first that came. Nothing if all have been passed.
+  std::optional<std::size_t> next_waiting(Places& places) const;
   Match find_match(const Job& job) const;
   /// The experts of the tokens that a job's sequence begins with, from the request that had them.
   void take_routing(Job& job, const Match& match) const;

@@ -73,5 +73,27 @@ TEST_F(FairnessTest, OneKeysRequestsKeepTheirOrder) {
   EXPECT_EQ(ended, readers.size());
 }
 
+TEST_F(FairnessTest, ThousandsOfAnswersToAFewPromptsReadEachPromptOnce) {
+  // All but the first to each prompt are passed over in the first step; looking through those that
+  // were passed for the next would take billions of steps.
+  start({.cache = {.capacity_tokens = 1 << 18}, .max_active = 64, .max_idle = 4096}, alphabet,
+        /*max_batch=*/256);
+  constexpr std::size_t kPrompts = 26;
+  std::vector<Reader> readers(kPrompts * 128);
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    const std::size_t prompt = i / 128;
+    add(of(prompt % 2, greedy(std::string(41, static_cast<char>('a' + prompt)), 2)), readers[i]);
+  }
+  scheduler->step();
+  EXPECT_EQ(scheduler->stats().active, kPrompts);
+  run_to_end();
+  std::size_t cached = 0;
+  for (const Reader& reader : readers) {
+    ASSERT_TRUE(reader.end);
+    cached += reader.end->usage.cached_tokens;
+  }
+  EXPECT_EQ(cached, (readers.size() - kPrompts) * 40);
+}
+
 }  // namespace
 }  // namespace fathom
