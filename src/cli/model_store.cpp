@@ -54,7 +54,7 @@ void add_store_option(CLI::App& command, std::string& folder) {
       ->type_name("DIR");
 }
 
-Store open_store(const Context& context, const std::string& folder) {
+StoreOptions store_options(const Context& context, const std::string& folder) {
   StoreOptions options;
   options.root = store_folder(folder, process_environment());
   std::error_code no_proc;
@@ -64,7 +64,11 @@ Store open_store(const Context& context, const std::string& folder) {
   options.progress = context.progress();
   options.notice = [&context](const std::string& text) { print_note(context, text); };
   options.cancelled = CancelOnSignal::flag();
-  return Store(std::move(options));
+  return options;
+}
+
+Store open_store(const Context& context, const std::string& folder) {
+  return Store(store_options(context, folder));
 }
 
 NetworkOptions default_network(const Context& context, bool allow_insecure_http) {

@@ -29,8 +29,9 @@ class CancelOnSignal {
 /// Adds `--store DIR`, which must outlive the parsing.
 void add_store_option(CLI::App& command, std::string& folder);
 
-/// The store in `folder`, or in the usual place when that is empty. Models are opened once, by the
-/// program's own loader, before they become visible.
+/// Of the store in `folder`, or in the usual place when that is empty. Models are opened once, by
+/// the program's own loader, before they become visible.
+StoreOptions store_options(const Context& context, const std::string& folder = {});
 Store open_store(const Context& context, const std::string& folder = {});
 
 /// Network settings from the environment and from pip's configuration.

@@ -26,6 +26,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/privacy_attempts.h"
 #include "cli/syscall_tracer.h"
 
 namespace fathom {
@@ -95,16 +96,17 @@ int ask(std::uint16_t port, const std::string& method, const std::string& path,
   return space == std::string::npos ? 0 : std::atoi(answer.c_str() + space + 1);
 }
 
-constexpr int kRequests = 10;
-
-/// In a process of its own, whose exit code is how many of kRequests were not answered well.
-pid_t start_client(std::uint16_t port) {
+/// In a process of its own, whose exit code is how many of its requests were not answered well.
+/// `pull`: it asks for a model to be fetched, too.
+pid_t start_client(std::uint16_t port, bool pull) {
   const pid_t client = ::fork();
   if (client != 0) return client;
   const auto go = [&](const char* method, const char* path, const std::string& body = {}) {
     return ask(port, method, path, body) == 200 ? 0 : 1;
   };
-  int failed = go("GET", "/health") + go("GET", "/v1/models") + go("GET", "/metrics");
+  // First: there is time then to see what comes of it.
+  int failed = pull ? go("POST", "/v1/pulls", R"({"model": "hf:nobody/nothing"})") : 0;
+  failed += go("GET", "/health") + go("GET", "/v1/models") + go("GET", "/metrics");
   failed += go("POST", "/tokenize", R"({"content": "What is said here stays here."})");
   for (int i = 0; i < 3; ++i) {
     const std::string prompt = fmt::format("a canary, number {}", i);
@@ -116,72 +118,19 @@ pid_t start_client(std::uint16_t port) {
   ::_exit(failed);
 }
 
-// --- what must not be possible ----------------------------------------------------------------
-
-struct Violation {
-  std::string name;
-  SystemCall call;
-  std::string text;         // of an argument that points to one
-  std::size_t text_at = 0;  // which
-  /// Tried before the walls too, to show that it works there. Not what would leave something
-  /// behind.
-  bool try_before = true;
-  int expected = EPERM;
-};
-
-std::vector<Violation> violations(const std::filesystem::path& outside) {
-  const auto call = [](long number, std::array<std::uint64_t, 6> arguments) {
-    return SystemCall{static_cast<std::uint64_t>(number), arguments};
-  };
-  const auto at = static_cast<std::uint64_t>(AT_FDCWD);
-  constexpr std::uint64_t kPage = 4096;
-  std::vector<Violation> all{
-      {"a TCP socket", call(SYS_socket, {AF_INET, SOCK_STREAM, 0}), {}},
-      {"a TCP socket over IPv6", call(SYS_socket, {AF_INET6, SOCK_STREAM, 0}), {}},
-      {"a UDP socket, as names are looked up by", call(SYS_socket, {AF_INET, SOCK_DGRAM, 0}), {}},
-      {"a Unix socket", call(SYS_socket, {AF_UNIX, SOCK_STREAM, 0}), {}},
-      {"a netlink socket", call(SYS_socket, {AF_NETLINK, SOCK_RAW, 0}), {}},
-      {"code in new memory",
-       call(SYS_mmap, {0, kPage, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ull, 0}),
-       {}},
-      {"a signal to another process",
-       call(SYS_kill, {static_cast<std::uint64_t>(::getpid()), 0}),
-       {}},
-      {"a file of somebody else", call(SYS_openat, {at, 0, O_RDONLY}), outside.string(), 1, true,
-       EACCES},
-      {"a new file elsewhere", call(SYS_openat, {at, 0, O_CREAT | O_WRONLY, 0600}),
-       outside.string() + ".new", 1, true, EACCES},
-  };
-  const auto only_after = [&](const char* name, long number, std::array<std::uint64_t, 6> arguments,
-                              const char* text = "") {
-    all.push_back({name, call(number, arguments), text, 0, false, EPERM});
-  };
-  only_after("a connection", SYS_connect, {0, 0, sizeof(sockaddr_in)});
-  only_after("an address to listen on", SYS_bind, {0, 0, sizeof(sockaddr_in)});
-  only_after("a pair of sockets", SYS_socketpair, {AF_UNIX, SOCK_STREAM, 0, 0});
-  only_after("a program", SYS_execve, {0, 0, 0}, "/bin/sh");
-  only_after("a process by fork", SYS_fork, {});
-  only_after("a process by vfork", SYS_vfork, {});
-  only_after("a process by clone", SYS_clone, {SIGCHLD});
-  only_after("a ring that makes calls past the filter", SYS_io_uring_setup, {8, 0});
-  only_after("another process's memory", SYS_process_vm_readv,
-             {static_cast<std::uint64_t>(::getpid()), 0, 0, 0, 0, 0});
-  only_after("tracing", SYS_ptrace, {0, 0, 0, 0});
-  only_after("a namespace", SYS_unshare, {CLONE_NEWUSER});
-  return all;
-}
+int requests_of_client(bool pull) { return pull ? 11 : 10; }
 
 // --- the whole ----------------------------------------------------------------------------------
 
 class PrivacyTest {
  public:
   explicit PrivacyTest(const PrivacyTestOptions& options)
-      : options_(options), outside_(options.scratch / "outside.txt") {
-    std::filesystem::create_directory(options.scratch / "home");
+      : options_(options),
+        outside_(options.scratch / "outside.txt"),
+        of_server_(server_violations(outside_)),
+        of_fetcher_(fetcher_violations(outside_, options.scratch / "home" / "context-cache")) {
+    std::filesystem::create_directories(options.scratch / "home");
     std::ofstream(outside_) << "secret";
-    violations_ = violations(outside_);
-    before_.resize(violations_.size());
-    after_.resize(violations_.size());
   }
 
   Json run() {
@@ -191,7 +140,6 @@ class PrivacyTest {
             std::strerror(errno));
     std::vector<std::string> arguments{options_.program.string(),
                                        "serve",
-                                       options_.model.string(),
                                        "--port",
                                        "0",
                                        "--json",
@@ -199,6 +147,12 @@ class PrivacyTest {
                                        "1",
                                        "--context",
                                        "512"};
+    if (options_.fetches) {
+      // Any models at all: nothing but its walls is to hold that process back.
+      arguments.insert(arguments.end(), {"--allow-pull", "*", "--disk-cache", "1MiB"});
+    } else {
+      arguments.push_back(options_.model.string());
+    }
     arguments.insert(arguments.end(), options_.arguments.begin(), options_.arguments.end());
     SyscallTracer server(arguments, {{"FATHOM_HOME", (options_.scratch / "home").string()}},
                          output[1]);
@@ -239,11 +193,11 @@ class PrivacyTest {
 
   void start_phase(Phase phase) {
     phase_ = phase;
-    client_ = start_client(*port_);
+    client_ = start_client(*port_, options_.fetches);
   }
 
   void client_ended(int failed) {
-    asked_ += kRequests;
+    asked_ += requests_of_client(options_.fetches);
     unanswered_ += failed;
     if (phase_ == Phase::Serving) {
       read_thread_states();
@@ -256,14 +210,15 @@ class PrivacyTest {
 
   /// The kernel's own word on each thread.
   void read_thread_states() {
-    for (const pid_t thread : server_->threads()) {
-      std::ifstream in(fmt::format("/proc/{}/task/{}/status", server_->process(), thread));
+    for (const auto& [thread, process] : server_->threads()) {
+      std::ifstream in(fmt::format("/proc/{}/task/{}/status", process, thread));
+      const bool own = process == server_->process();
+      ++(own ? threads_ : fetcher_threads_);
       std::string line;
       while (std::getline(in, line)) {
-        if (line == "Seccomp:\t2") ++filtered_threads_;
+        if (line == "Seccomp:\t2") ++(own ? filtered_threads_ : filtered_fetcher_threads_);
       }
     }
-    threads_ = server_->threads().size();
     std::ifstream limits(fmt::format("/proc/{}/limits", server_->process()));
     for (std::string line; std::getline(limits, line);) {
       if (line.starts_with("Max core file size")) {
@@ -273,42 +228,33 @@ class PrivacyTest {
   }
 
   void begins(pid_t thread, const SystemCall& call) {
+    if (!server_->is_own(thread)) {
+      if (phase_ == Phase::Violating) of_fetcher_.make(*server_, thread);
+      return;
+    }
     const bool wall = call.number == SYS_landlock_restrict_self;
     const bool door = call.number == SYS_seccomp && call.arguments[0] == SECCOMP_SET_MODE_FILTER;
-    if (wall || door) try_before(thread, wall);
+    // Files before the wall of files, the rest before the door.
+    if (wall || door) of_server_.make_before(*server_, thread, wall);
     if (phase_ == Phase::Serving && closed_) {
-      ++calls_[system_call_name(call.number)];
+      // The C library asks for a thread by clone3 first, which the door answers with "no such
+      // call".
+      const bool thread_by_clone3 =
+          call.number == SYS_clone3 &&
+          (server_->number_at(thread, call.arguments[0]) & CLONE_THREAD) != 0;
+      ++calls_[thread_by_clone3 ? "clone3, a thread" : system_call_name(call.number)];
       if (call.number == SYS_openat || call.number == SYS_open) {
         opened_.insert(server_->text_at(thread, call.arguments[call.number == SYS_openat]));
       }
     }
-    if (phase_ == Phase::Violating && violated_.insert(thread).second) {
-      for (std::size_t i = 0; i < violations_.size(); ++i) {
-        const Violation& v = violations_[i];
-        after_[i].push_back(server_->call_instead(thread, v.call, v.text, v.text_at));
-      }
-    }
+    if (phase_ == Phase::Violating) of_server_.make(*server_, thread);
   }
 
-  /// Files before the wall of files, the rest before the door. Descriptors that come of it are
-  /// closed again.
-  void try_before(pid_t thread, bool files) {
-    for (std::size_t i = 0; i < violations_.size(); ++i) {
-      const Violation& v = violations_[i];
-      const bool file = v.call.number == SYS_openat;
-      if (!v.try_before || file != files || before_[i]) continue;
-      before_[i] = server_->call_instead(thread, v.call, v.text, v.text_at);
-      const bool descriptor = file || v.call.number == SYS_socket;
-      if (descriptor && *before_[i] >= 0) {
-        const SystemCall close{SYS_close, {static_cast<std::uint64_t>(*before_[i])}};
-        server_->call_instead(thread, close);
-      }
-      std::error_code ignored;
-      std::filesystem::remove(outside_.string() + ".new", ignored);
+  void ended(pid_t thread, const SystemCall& call, std::int64_t result) {
+    if (!server_->is_own(thread)) {
+      fetcher_sockets_ += phase_ == Phase::Serving && call.number == SYS_socket && result >= 0;
+      return;
     }
-  }
-
-  void ended(pid_t, const SystemCall& call, std::int64_t result) {
     if (call.number == SYS_landlock_restrict_self && result == 0) walled_ = true;
     if (call.number == SYS_seccomp && call.arguments[0] == SECCOMP_SET_MODE_FILTER && result == 0) {
       closed_ = true;
@@ -334,10 +280,12 @@ class PrivacyTest {
   std::map<std::string, std::size_t> calls_;  // made while it served, once the door was closed
   std::set<std::string> refused_;             // of them
   std::set<std::string> opened_;              // files
-  std::vector<Violation> violations_;
-  std::vector<std::optional<std::int64_t>> before_;
-  std::vector<std::vector<std::int64_t>> after_;  // by thread
-  std::set<pid_t> violated_;                      // threads
+  Attempts of_server_;
+
+  // Of the process that fetches models, if there is one:
+  Attempts of_fetcher_;
+  std::size_t fetcher_threads_ = 0, filtered_fetcher_threads_ = 0;
+  std::size_t fetcher_sockets_ = 0;  // that it made
 };
 
 std::string joined(const std::set<std::string>& words) {
@@ -377,39 +325,32 @@ Json PrivacyTest::report() const {
                     "programs: {}; refused by the kernel: {}; files opened: {}",
                     total, calls_.size(), joined(tried), joined(refused_), joined(opened_)));
 
-  Json list = Json::array();
-  std::size_t controls = 0, worked = 0, attempts = 0, stopped = 0;
-  for (std::size_t i = 0; i < violations_.size(); ++i) {
-    const Violation& v = violations_[i];
-    Json one{{"name", v.name}, {"call", system_call_name(v.call.number)}};
-    if (v.try_before) {
-      ++controls;
-      worked += before_[i] && *before_[i] >= 0;
-      one["before"] =
-          before_[i]
-              ? Json(*before_[i] >= 0 ? "done" : strerrorname_np(-static_cast<int>(*before_[i])))
-              : Json("not tried");
-    }
-    Json results = Json::array();
-    for (const std::int64_t result : after_[i]) {
-      ++attempts;
-      stopped += result == -v.expected;
-      const char* error = result < 0 ? strerrorname_np(static_cast<int>(-result)) : "done";
-      results.push_back(error == nullptr ? "?" : error);
-    }
-    one["after"] = std::move(results);
-    list.push_back(std::move(one));
-  }
-  check("before the walls, the violations work", worked == controls,
-        fmt::format("{} of {} kinds that leave nothing behind", worked, controls));
-  check("deliberate violations are stopped", attempts > 0 && stopped == attempts,
+  const Attempts::Sum sum = of_server_.sum();
+  check(
+      "before the walls, the violations work", sum.worked_before == sum.tried_before,
+      fmt::format("{} of {} kinds that leave nothing behind", sum.worked_before, sum.tried_before));
+  check("deliberate violations are stopped", sum.made > 0 && sum.stopped == sum.made,
         fmt::format("{} kinds, made in the name of {} threads of the running server: {} of {} "
                     "failed as they must",
-                    violations_.size(), violated_.size(), stopped, attempts));
+                    sum.kinds, sum.threads, sum.stopped, sum.made));
+  if (options_.fetches) {
+    const Attempts::Sum fetcher = of_fetcher_.sum();
+    check("another process fetches", fetcher_threads_ > 0 && fetcher_sockets_ > 0,
+          fmt::format("asked for a model, it made {} sockets; the server made {}", fetcher_sockets_,
+                      calls_.contains("socket") ? calls_.at("socket") : 0));
+    check("that process can only fetch",
+          fetcher.made > 0 && fetcher.stopped == fetcher.made &&
+              filtered_fetcher_threads_ == fetcher_threads_,
+          fmt::format("{} kinds of violation, made in the name of {} of its threads: {} of {} "
+                      "failed as they must",
+                      fetcher.kinds, fetcher.threads, fetcher.stopped, fetcher.made));
+  }
   return {{"ok", all},
           {"checks", std::move(checks)},
           {"system_calls", calls_},
-          {"violations", std::move(list)}};
+          {"violations", of_server_.json()},
+          {"violations_of_the_fetching_process",
+           options_.fetches ? of_fetcher_.json() : Json::array()}};
 }
 
 }  // namespace

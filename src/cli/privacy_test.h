@@ -13,12 +13,17 @@ namespace fathom {
 struct PrivacyTestOptions {
   std::filesystem::path program;  // this one
   std::filesystem::path model;    // to be served
-  std::filesystem::path scratch;  // an empty folder of its own, outside of which nothing is written
+  /// A folder of its own, outside of which nothing is written; "home" in it is the server's store.
+  std::filesystem::path scratch;
+  /// The server has a process that fetches models (`--allow-pull`), which is watched too. `model`
+  /// must be in the store then.
+  bool fetches = false;
   std::vector<std::string> arguments;  // more for `fathom serve`
 };
 
 /// {"ok": bool, "checks": [{"name", "ok", "detail"}], "system_calls": {NAME: count},
-///  "violations": [{"name", "before", "after": [ERRNO...]}]}
+///  "violations": [{"name", "before", "after": [ERRNO...]}],
+///  "violations_of_the_fetching_process": likewise}
 ///
 /// The server runs as its users run it, with the shipped program, in a network namespace with
 /// nothing but a loopback of its own, under ptrace. Once with requests only: every call that it

@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/model_loader.h"
+#include "cli/model_store.h"
 #include "cli/privacy_test.h"
 #include "formats/random_model.h"
 
@@ -20,6 +21,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   bool privacy = false;
+  bool allow_pull = false;
   std::string model;
 };
 
@@ -54,13 +56,10 @@ fs::path make_small_model(const fs::path& folder) {
   return file;
 }
 
-void print_report(const nlohmann::ordered_json& report) {
-  for (const auto& check : report.at("checks")) {
-    fmt::print("{}  {}\n      {}\n", check.at("ok") == true ? " ok " : "FAIL",
-               check.at("name").get<std::string>(), check.at("detail").get<std::string>());
-  }
-  fmt::print("\n{:<40}  {:<18}  {:<10}  {}\n", "DELIBERATE VIOLATION", "CALL", "BEFORE", "AFTER");
-  for (const auto& violation : report.at("violations")) {
+void print_violations(const char* whose, const nlohmann::ordered_json& violations) {
+  if (violations.empty()) return;
+  fmt::print("\n{:<40}  {:<18}  {:<10}  {}\n", whose, "CALL", "BEFORE", "AFTER");
+  for (const auto& violation : violations) {
     std::string after;
     for (const auto& result : violation.at("after")) {
       const auto word = result.get<std::string>();
@@ -70,8 +69,18 @@ void print_report(const nlohmann::ordered_json& report) {
                violation.at("call").get<std::string>(), violation.value("before", std::string("-")),
                after);
   }
+}
+
+void print_report(const nlohmann::ordered_json& report, bool fetches) {
+  for (const auto& check : report.at("checks")) {
+    fmt::print("{}  {}\n      {}\n", check.at("ok") == true ? " ok " : "FAIL",
+               check.at("name").get<std::string>(), check.at("detail").get<std::string>());
+  }
+  print_violations("DELIBERATE VIOLATION", report.at("violations"));
+  print_violations("OF THE FETCHING PROCESS", report.at("violations_of_the_fetching_process"));
   fmt::print("\n{}\n", report.at("ok") == true
-                           ? "Nothing leaves this machine."
+                           ? (fetches ? "Nothing leaves this machine but names of models."
+                                      : "Nothing leaves this machine.")
                            : "This machine does not give all that the server promises.");
 }
 
@@ -84,11 +93,16 @@ void self_test(const Options& options, Context& context) {
   test.model = options.model.empty()
                    ? make_small_model(scratch.path())
                    : fs::absolute(find_model(options.model, /*pull=*/false, context));
+  test.fetches = options.allow_pull;
+  if (test.fetches) {
+    StoreOptions store = store_options(context, (scratch.path() / "home").string());
+    Store(std::move(store)).import(test.model, ImportMode::Link, "served");
+  }
   const nlohmann::ordered_json report = run_privacy_test(test);
   if (context.json) {
     print_json(report);
   } else {
-    print_report(report);
+    print_report(report, test.fetches);
   }
   if (report.at("ok") != true) context.exit_code = ExitCode::Failure;
 }
@@ -101,6 +115,8 @@ void add_self_test_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
   command->add_flag("--privacy", options->privacy,
                     "A server is traced while it answers, and made to try what it must not");
+  command->add_flag("--allow-pull", options->allow_pull,
+                    "With the process that fetches models for users, which is watched too");
   command->add_option("MODEL", options->model, "Served meanwhile; a small random one if not given")
       ->type_name("");
   add_json_option(*command, context);

@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/kept_words.h"
 #include "cli/model_store.h"
+#include "cli/pull_process.h"
 #include "cli/served_files.h"
 #include "cli/served_models.h"
 #include "server/listener.h"
@@ -30,7 +31,9 @@ struct Options {
   std::string books_file;
   std::string price_file;
   std::string filter_file;
-  std::uint64_t disk_cache = 0;  // bytes
+  std::vector<std::string> pulls;  // models that users may have fetched
+  int pull_socket = -1;            // to the process that fetches them
+  std::uint64_t disk_cache = 0;    // bytes
   std::string encryption_key_file;
   std::optional<SecretKey> encryption_key;
   double unload_minutes = 0;
@@ -41,6 +44,29 @@ struct Options {
 
 bool is_loopback(const std::string& address) {
   return address == "::1" || address.starts_with("127.");
+}
+
+/// What --allow-pull says, "known" spelled out.
+server::PullRules pull_rules(const std::vector<std::string>& said) {
+  std::vector<std::string> allowed;
+  for (const std::string& model : said) {
+    if (model != "known") {
+      allowed.push_back(model);
+      continue;
+    }
+    for (const CatalogueEntry& entry : catalogue()) allowed.emplace_back(entry.name);
+  }
+  return server::PullRules(std::move(allowed));
+}
+
+/// Before anything is read that the fetching process need not know.
+void start_fetching(Options& options, const Context& context) {
+  if (options.pulls.empty()) return;
+  require(options.models.models.empty(), ErrorCode::InvalidArgument,
+          "--allow-pull is for a server of all that the store has: name no MODEL");
+  options.models.may_be_empty = true;
+  const server::PullRules rules = pull_rules(options.pulls);
+  options.pull_socket = start_pull_process(rules, !options.without_sandbox, context);
 }
 
 /// A key a line; what follows '#' is a remark.
@@ -123,6 +149,7 @@ void close_door() {
 
 void serve(Options& options, const Context& context) {
   server::forbid_core_dumps();
+  start_fetching(options, context);
   // Books that nobody began are not begun here, unless they are asked for by name.
   const std::filesystem::path books = books_path(options.books_file);
   if (!options.books_file.empty() || std::filesystem::exists(books)) {
@@ -158,6 +185,11 @@ void serve(Options& options, const Context& context) {
   const auto pool = make_pool(options.models, context);
   // Of several models, the first request for one loads it.
   if (options.models.models.size() == 1) pool->load({});
+  if (options.pull_socket >= 0) {
+    // Has a thread: behind the wall, before the door.
+    options.api.pulls =
+        std::make_shared<server::PullDesk>(options.pull_socket, pull_rules(options.pulls));
+  }
   server::Api api(pool, options.api);
   options.listener.stop_on_signals = true;
   server::Listener listener(api, options.listener);
@@ -166,17 +198,26 @@ void serve(Options& options, const Context& context) {
   const std::string url = fmt::format("{}://{}{}{}:{}", tls ? "https" : "http", v6 ? "[" : "",
                                       options.listener.address, v6 ? "]" : "", listener.port());
   const std::vector<server::ModelSource> all = pool->list();
-  const std::string what =
-      all.size() == 1 ? all.front().name : fmt::format("{} models", all.size());
+  const std::string what = all.empty()       ? "no model yet"
+                           : all.size() == 1 ? all.front().name
+                                             : fmt::format("{} models", all.size());
   if (context.json) {
     print_json({{"url", url}, {"model", all.empty() ? "" : all.front().name}});
   } else {
+    // Where there is no model yet, the first thing to do is to have one fetched.
+    const std::string body =
+        all.empty()
+            ? fmt::format("{{\"model\": \"{}\"}}", pull_rules(options.pulls).allowed().front())
+            : fmt::format(
+                  "{{{}\"messages\": [{{\"role\": \"user\", \"content\": "
+                  "\"Hello\"}}]}}",
+                  all.size() == 1 ? "" : fmt::format("\"model\": \"{}\", ", all.front().name));
     fmt::print(
-        "{} serves {} at {}/v1 (Ctrl-C ends it)\n\n"
-        "  curl {}/v1/chat/completions -H 'Content-Type: application/json'{} \\\n"
-        "    -d '{{{}\"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n\n",
-        "fathom", what, url, url, !has_keys ? "" : " -H 'Authorization: Bearer YOUR-KEY'",
-        all.size() == 1 ? "" : fmt::format("\"model\": \"{}\", ", all.front().name));
+        "fathom serves {} at {}/v1 (Ctrl-C ends it)\n\n"
+        "  curl {}/v1/{} -H 'Content-Type: application/json'{} \\\n"
+        "    -d '{}'\n\n",
+        what, url, url, all.empty() ? "pulls" : "chat/completions",
+        !has_keys ? "" : " -H 'Authorization: Bearer YOUR-KEY'", body);
   }
   std::fflush(stdout);
   listener.run();
@@ -228,6 +269,12 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->group(group);
   command->add_option("--keys", options->key_file, "A file with a key a line; one is then needed")
       ->type_name("FILE")
+      ->group(group);
+  command
+      ->add_option("--allow-pull", options->pulls,
+                   "A model that users may have fetched ('*' stands for anything; 'known': all of "
+                   "'fathom list --known'), by a process of its own. No user may, if not given")
+      ->type_name("MODEL")
       ->group(group);
   command
       ->add_option("--disk-cache", options->disk_cache,
@@ -294,6 +341,7 @@ void add_serve_command(CLI::App& app, Context& context) {
   command->footer(
       "fathom serve deepseek-r1:1.5b\n"
       "fathom serve                       every model of the store\n"
+      "fathom serve --allow-pull known    and those that users have fetched\n"
       "fathom serve model.gguf --port 9000 --keys keys.txt");
   command->callback([options, &context] { serve(*options, context); });
 }

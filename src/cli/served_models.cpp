@@ -109,7 +109,7 @@ std::vector<fs::path> find_models(const ServedModelsOptions& options, const Cont
   if (!options.models.empty()) return paths;
   const Store store = open_store(context);
   for (const StoredModel& model : store.list()) paths.push_back(store.path_of(model));
-  require(!paths.empty(), ErrorCode::NotFound,
+  require(!paths.empty() || options.may_be_empty, ErrorCode::NotFound,
           "there is no model to serve: name one, or fetch some ('fathom list --known')");
   return paths;
 }

@@ -19,6 +19,7 @@ namespace fathom {
 
 struct ServedModelsOptions {
   std::vector<std::string> models;  // none: all of the store
+  bool may_be_empty = false;        // the store: models will come
   ModelArguments arguments;         // for each of them
   std::string name;                 // of the one model
   std::size_t parallel = 4;
@@ -30,7 +31,8 @@ struct ServedModelsOptions {
 };
 
 /// Where each model lies. Fetches what is not here, if `options` says so: once the server's door is
-/// closed nothing can be fetched. Throws Error(NotFound), also if there is none at all.
+/// closed nothing can be fetched. Throws Error(NotFound), also if there is none at all and some
+/// must be.
 std::vector<std::filesystem::path> find_models(const ServedModelsOptions& options,
                                                const Context& context);
 

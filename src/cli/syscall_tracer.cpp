@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 
 #include "base/error.h"
@@ -52,6 +53,15 @@ void go_on(pid_t thread, int signal = 0) {
   ::ptrace(PTRACE_SYSCALL, thread, nullptr, static_cast<long>(signal));
 }
 
+/// The process that a thread belongs to; the thread itself if that cannot be told any more.
+pid_t process_of(pid_t thread) {
+  std::ifstream in(fmt::format("/proc/{}/status", thread));
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with("Tgid:")) return std::atoi(line.c_str() + 5);
+  }
+  return thread;
+}
+
 }  // namespace
 
 std::string system_call_name(std::uint64_t number) {
@@ -84,7 +94,7 @@ SyscallTracer::SyscallTracer(const std::vector<std::string>& arguments,
                             PTRACE_O_TRACEVFORK | PTRACE_O_EXITKILL;
   require(::ptrace(PTRACE_SETOPTIONS, process_, nullptr, kOptions) == 0, ErrorCode::Unsupported,
           "this kernel does not trace system calls: {}", std::strerror(errno));
-  threads_.insert(process_);
+  threads_[process_] = process_;
   go_on(process_);
 }
 
@@ -96,13 +106,18 @@ SyscallTracer::~SyscallTracer() {
   }
 }
 
+bool SyscallTracer::is_own(pid_t thread) const {
+  const auto found = threads_.find(thread);
+  return found != threads_.end() && found->second == process_;
+}
+
 bool SyscallTracer::handle(pid_t pid, int status, const Observer& observer) {
   const bool ended = WIFEXITED(status) || WIFSIGNALED(status);
   if (!threads_.contains(pid)) {
     // The first that is heard of a new thread is that it has stopped; a child that is not traced
     // does not stop.
     if (!WIFSTOPPED(status)) return false;
-    threads_.insert(pid);
+    threads_[pid] = process_of(pid);
     go_on(pid);
     return true;
   }
@@ -200,6 +215,14 @@ std::string SyscallTracer::text_at(pid_t thread, std::uint64_t address) const {
     text.append(part, size);
   }
   return text;
+}
+
+std::uint64_t SyscallTracer::number_at(pid_t thread, std::uint64_t address) const {
+  std::uint64_t number = 0;
+  iovec to{&number, sizeof number};
+  iovec from{reinterpret_cast<void*>(address), sizeof number};
+  const bool read = ::process_vm_readv(thread, &to, 1, &from, 1, 0) == sizeof number;
+  return read ? number : 0;
 }
 
 }  // namespace fathom

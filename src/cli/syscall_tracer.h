@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -41,7 +42,9 @@ class SyscallTracer {
   SyscallTracer& operator=(const SyscallTracer&) = delete;
 
   pid_t process() const { return process_; }
-  const std::set<pid_t>& threads() const { return threads_; }
+  /// All threads that are traced now, with the process that each belongs to.
+  const std::map<pid_t, pid_t>& threads() const { return threads_; }
+  bool is_own(pid_t thread) const;  // of process(), not of a child
   /// Takes what waitpid(-1, ..., __WALL) returned. False if it was about no thread of the program.
   bool handle(pid_t pid, int status, const Observer& observer);
   bool over() const { return over_; }
@@ -56,12 +59,14 @@ class SyscallTracer {
                             std::size_t text_at = 0);
   /// The text that an argument points to; "" if it cannot be read.
   std::string text_at(pid_t thread, std::uint64_t address) const;
+  /// The eight bytes that an argument points to, as a number; 0 if they cannot be read.
+  std::uint64_t number_at(pid_t thread, std::uint64_t address) const;
 
  private:
   void start_again(pid_t thread, const user_regs_struct& saved);
 
   pid_t process_ = -1;
-  std::set<pid_t> threads_;
+  std::map<pid_t, pid_t> threads_;
   std::set<pid_t> repeats_;  // the call that they begin next has been told of
   bool over_ = false;
   int exit_status_ = 0;

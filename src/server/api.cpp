@@ -198,6 +198,11 @@ std::span<const Api::Route> Api::routes() {
        [](Api& api, const HttpRequest& r) { return api.generate(r, Kind::Responses); }},
       {"GET", "/v1/models", models},
       {"GET", "/models", models},
+      {"POST", "/v1/pulls",
+       [](Api& api, const HttpRequest& r) -> Answer { return api.pull(r, PullOrder::Start); }},
+      {"POST", "/v1/pulls/cancel",
+       [](Api& api, const HttpRequest& r) -> Answer { return api.pull(r, PullOrder::Cancel); }},
+      {"GET", "/v1/pulls", [](Api& api, const HttpRequest&) -> Answer { return api.list_pulls(); }},
       {"DELETE", "/v1/context_cache",
        [](Api& api, const HttpRequest& r) -> Answer { return api.forget(r); }},
       {"GET", "/user/balance",
@@ -238,7 +243,7 @@ Api::Answer Api::route(const HttpRequest& request) {
   for (const Route& route : routes()) {
     if (request.path != route.path) continue;
     if (request.method != route.method) {
-      allowed = route.method;
+      allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
       continue;
     }
     // A form on a web page cannot send JSON without asking first.
@@ -359,6 +364,22 @@ HttpResponse Api::forget(const HttpRequest& request) const {
   const std::size_t pages = options_.context_store ? options_.context_store->forget(scope) : 0;
   return json_response(
       {{"object", "context_cache"}, {"deleted", true}, {"sequences", sequences}, {"pages", pages}});
+}
+
+HttpResponse Api::pull(const HttpRequest& request, PullOrder order) const {
+  const Json body = parse_body(request.body);
+  Fields(body).need("model");
+  const std::string model = *Fields(body).text("model");
+  if (!options_.pulls) {
+    throw ApiError(403, "this server fetches no models for its users (--allow-pull)");
+  }
+  return json_response(order == PullOrder::Start ? options_.pulls->pull(model)
+                                                 : options_.pulls->cancel(model));
+}
+
+HttpResponse Api::list_pulls() const {
+  if (options_.pulls) return json_response(options_.pulls->list());
+  return json_response({{"object", "list"}, {"allowed", Json::array()}, {"data", Json::array()}});
 }
 
 HttpResponse Api::tokenize(const HttpRequest& request) const {

@@ -20,6 +20,7 @@
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/model_pool.h"
+#include "server/pull_desk.h"
 #include "server/served_model.h"
 
 namespace fathom::server {
@@ -36,6 +37,8 @@ struct ApiOptions {
   std::shared_ptr<ContextStore> context_store;
   /// Keys made by `fathom keys`, their limits, and what is used. May be null.
   std::shared_ptr<Books> books;
+  /// Where users ask for models to be fetched. Null: they may not.
+  std::shared_ptr<PullDesk> pulls;
   RequestRules rules;
   /// Requests in the engine's queue, past which the answer is 429; of one key half as many.
   std::size_t max_waiting = 64;
@@ -98,6 +101,9 @@ class Api {
   std::optional<Key> key_of(const HttpRequest& request) const;
   /// Deletes what the context cache has of the asking key; without keys, all.
   HttpResponse forget(const HttpRequest& request) const;
+  enum class PullOrder { Start, Cancel };
+  HttpResponse pull(const HttpRequest& request, PullOrder order) const;
+  HttpResponse list_pulls() const;
   HttpResponse tokenize(const HttpRequest& request) const;
   HttpResponse detokenize(const HttpRequest& request) const;
   HttpResponse apply_template(const HttpRequest& request) const;

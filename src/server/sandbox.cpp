@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -125,6 +126,9 @@ class Filter {
   void refuse(const char* name, int error) {
     add(name, SCMP_ACT_ERRNO(static_cast<std::uint32_t>(error)), {});
   }
+  void refuse(const char* name, int error, scmp_arg_cmp when) {
+    add(name, SCMP_ACT_ERRNO(static_cast<std::uint32_t>(error)), {when});
+  }
   void load() {
     set(SCMP_FLTATR_CTL_TSYNC, 1);     // every thread, not only this one
     set(SCMP_FLTATR_CTL_OPTIMIZE, 2);  // a search tree: a handful of comparisons a call
@@ -208,6 +212,45 @@ void close_door() {
   for (const unsigned long request : {FIONBIO, FIONREAD, TCGETS, TIOCGWINSZ}) {
     filter.allow("ioctl", equals(1, request));
   }
+  filter.load();
+}
+
+void only_connect() {
+  Filter filter(SCMP_ACT_ALLOW);
+  for (const char* name : {"execve",
+                           "execveat",
+                           "fork",
+                           "vfork",
+                           "listen",
+                           "accept",
+                           "accept4",
+                           "kill",
+                           "tkill",
+                           "rt_sigqueueinfo",
+                           "rt_tgsigqueueinfo",
+                           "pidfd_open",
+                           "pidfd_getfd",
+                           "pidfd_send_signal",
+                           "ptrace",
+                           "process_vm_readv",
+                           "process_vm_writev",
+                           "kcmp",
+                           "io_uring_setup",
+                           "unshare",
+                           "setns",
+                           "mount",
+                           "bpf",
+                           "perf_event_open",
+                           "userfaultfd"}) {
+    filter.refuse(name, EPERM);
+  }
+  filter.refuse("clone", EPERM, masked(0, CLONE_THREAD, 0));
+  filter.refuse("clone3", ENOSYS);  // as in close_door()
+  // Beside IP only netlink, by which the resolver asks which addresses this machine has.
+  for (std::uint64_t family = 0; family < AF_NETLINK; ++family) {
+    if (family != AF_INET && family != AF_INET6) filter.refuse("socket", EPERM, equals(0, family));
+  }
+  filter.refuse("socket", EPERM, scmp_arg_cmp{0, SCMP_CMP_GT, AF_NETLINK, 0});
   filter.load();
 }
 

@@ -34,6 +34,11 @@ void restrict_files(const FileAccess& access);
 /// Error(Unsupported) if the kernel cannot: nothing is restricted then.
 void close_door();
 
+/// For a process that fetches for others: from here on all its threads may connect over IP, but not
+/// listen; they run no program, make no process, reach no Unix socket, and neither signal nor look
+/// into another process. What is not needed for any of this stays allowed. Throws as close_door().
+void only_connect();
+
 /// For a program of somebody else's that computes: from here on this thread, and the program that
 /// it becomes, makes no socket, no ring of requests that could make one, and looks into no other
 /// process. Throws as close_door() does.

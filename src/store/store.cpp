@@ -71,6 +71,15 @@ void Store::notice(const std::string& text) const {
   if (options_.notice) options_.notice(text);
 }
 
+std::vector<fs::path> Store::make_ready() const {
+  std::vector<fs::path> folders;
+  for (const char* name : {"blobs", "models", "manifests", "partial", "locks"}) {
+    folders.push_back(root() / name);
+    make_folders(folders.back());
+  }
+  return folders;
+}
+
 fs::path Store::blob_path(const std::string& sha256) const { return root() / "blobs" / sha256; }
 
 fs::path Store::manifest_path(std::string_view name) const {

@@ -93,6 +93,9 @@ class Store {
   std::uint64_t clear_partial();
 
   const std::filesystem::path& root() const { return options_.root; }
+  /// Makes the folders below root() that pull() writes in, and returns them: what a process that
+  /// does nothing else has to be let into.
+  std::vector<std::filesystem::path> make_ready() const;
 
  private:
   /// A file on its way into the store.

@@ -35,6 +35,20 @@ TEST_F(SelfTest, PrivacyIsShown) {
   EXPECT_GE(report.at("violations").size(), 20u);
 }
 
+TEST_F(SelfTest, AProcessThatFetchesTakesNothingFromIt) {
+  const Output output = run({"self-test", "--privacy", "--allow-pull", "--json"});
+  if (output.exit_code == 1 && output.out.empty() && output.error().at("code") == "unsupported") {
+    GTEST_SKIP() << output.err;
+  }
+  ASSERT_EQ(output.exit_code, 0) << output.out << output.err;
+  const nlohmann::ordered_json report = output.json();
+  for (const char* name : {"it does not even try", "deliberate violations are stopped",
+                           "another process fetches", "that process can only fetch"}) {
+    EXPECT_TRUE(check_of(report, name)) << report.dump(2);
+  }
+  EXPECT_GE(report.at("violations_of_the_fetching_process").size(), 15u);
+}
+
 TEST_F(SelfTest, AServerWithoutItsWallsFails) {
   const TemporaryFolder folder;
   const Output made = run({"make-random", (folder / "m.gguf").string(), "--like", "smollm2-135m",
@@ -42,8 +56,10 @@ TEST_F(SelfTest, AServerWithoutItsWallsFails) {
   ASSERT_EQ(made.exit_code, 0) << made.err;
   std::filesystem::create_directory(folder / "scratch");
   try {
-    const Json report =
-        run_privacy_test({program(), folder / "m.gguf", folder / "scratch", {"--without-sandbox"}});
+    const Json report = run_privacy_test({.program = program(),
+                                          .model = folder / "m.gguf",
+                                          .scratch = folder / "scratch",
+                                          .arguments = {"--without-sandbox"}});
     EXPECT_EQ(report.at("ok"), false);
     EXPECT_TRUE(check_of(report, "it serves without a network")) << report.dump(2);
     EXPECT_FALSE(check_of(report, "the door is closed in every thread"));

@@ -1,6 +1,7 @@
 #include "server/sandbox.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -135,6 +136,47 @@ TEST_F(Sandbox, BehindTheDoorOneComputesAndAnswersButNothingElse) {
     EXPECT_HERE(ran);
     const std::vector<char> large(std::size_t{64} << 20);
     EXPECT_HERE(large.back() == 0);
+    return 0;
+  });
+  if (result == kUnsupported) GTEST_SKIP() << "no filter of system calls is taken here";
+  EXPECT_EQ(result, 0);
+}
+
+TEST_F(Sandbox, WhoFetchesConnectsAndDoesNothingElse) {
+  const int result = in_a_process([&] {
+    std::atomic<bool> walled = false;
+    std::atomic<int> tried = -1;
+    std::thread other([&] {
+      while (!walled) std::this_thread::yield();
+      tried = error_of(::socket(AF_UNIX, SOCK_STREAM, 0));
+    });
+    only_connect();
+    walled = true;
+    other.join();
+    EXPECT_HERE(tried == EPERM);  // threads that were there before
+    for (const int family : {AF_INET, AF_INET6, AF_NETLINK}) {
+      EXPECT_HERE(error_of(::socket(family, SOCK_DGRAM, 0)) != EPERM);
+    }
+    for (const int family : {AF_UNIX, AF_PACKET, AF_VSOCK, AF_ALG}) {
+      EXPECT_HERE(error_of(::socket(family, SOCK_DGRAM, 0)) == EPERM);
+    }
+    const int connects = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in nobody{};
+    nobody.sin_family = AF_INET;
+    nobody.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    nobody.sin_port = htons(1);
+    EXPECT_HERE(error_of(::connect(connects, reinterpret_cast<sockaddr*>(&nobody),
+                                   sizeof nobody)) == ECONNREFUSED);
+    EXPECT_HERE(error_of(::listen(connects, 1)) == EPERM);
+    EXPECT_HERE(error_of(::accept(connects, nullptr, nullptr)) == EPERM);
+    EXPECT_HERE(error_of(::fork()) == EPERM);
+    char* const none[] = {nullptr};
+    EXPECT_HERE(error_of(::execve("/bin/true", none, none)) == EPERM);
+    EXPECT_HERE(error_of(::kill(::getppid(), 0)) == EPERM);
+    EXPECT_HERE(open("write/file", O_WRONLY) == 0);  // which files is for the other wall to say
+    std::atomic<bool> ran = false;
+    std::thread([&] { ran = true; }).join();
+    EXPECT_HERE(ran);
     return 0;
   });
   if (result == kUnsupported) GTEST_SKIP() << "no filter of system calls is taken here";

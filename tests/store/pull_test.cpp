@@ -461,7 +461,7 @@ TEST_F(PullTest, AFullDiskInMidPullIsOneErrorAndCanBeResumed) {
 }
 
 TEST_F(PullTest, FetchesAPlainUrl) {
-  TestServer server(
+  HttpServer server(
       [&](const ServedRequest& request) { return serve_bytes(request, model, "\"e\""); });
   const StoredModel pulled =
       store().pull(server.url("/files/my%20model.gguf?key=secret"), network());
@@ -471,7 +471,7 @@ TEST_F(PullTest, FetchesAPlainUrl) {
 }
 
 TEST_F(PullTest, AUrlMayPinItsDigest) {
-  TestServer server(
+  HttpServer server(
       [&](const ServedRequest& request) { return serve_bytes(request, model, "\"e\""); });
   const std::string url = server.url("/m.gguf#sha256=");
   store().pull(url + sha256_of(model), network());
@@ -481,7 +481,7 @@ TEST_F(PullTest, AUrlMayPinItsDigest) {
 }
 
 TEST_F(PullTest, AUrlThatIsNotFoundOrNoModelSaysSo) {
-  TestServer server([](const ServedRequest&) { return ServedResponse{.status = 404}; });
+  HttpServer server([](const ServedRequest&) { return ServedResponse{.status = 404}; });
   EXPECT_THAT(error_of([&] { store().pull(server.url("/m.gguf"), network()); }),
               AllOf(StartsWith("not_found: "), HasSubstr("404")));
   EXPECT_THAT(error_of([&] { store().pull(server.url("/m.zip"), network()); }), HasSubstr(".gguf"));

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "store/http_server.h"
 #include "store/store.h"
-#include "store/test_server.h"
 
 namespace fathom::test {
 

@@ -1,4 +1,4 @@
-#include "store/test_server.h"
+#include "store/http_server.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -98,12 +98,12 @@ std::string ServedRequest::header(const std::string& name) const {
   return it == headers.end() ? "" : it->second;
 }
 
-TestServer::TestServer(Handler handler, SelfSigned) : TestServer(std::move(handler)) {
+HttpServer::HttpServer(Handler handler, SelfSigned) : HttpServer(std::move(handler)) {
   ::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
   tls_ = make_self_signed();   // nobody has the address yet
 }
 
-std::string TestServer::certificate() const {
+std::string HttpServer::certificate() const {
   const std::shared_ptr<BIO> memory(BIO_new(BIO_s_mem()), BIO_free);
   PEM_write_bio_X509(memory.get(), SSL_CTX_get0_certificate(tls_.get()));
   char* text = nullptr;
@@ -111,7 +111,7 @@ std::string TestServer::certificate() const {
   return {text, static_cast<std::size_t>(size)};
 }
 
-TestServer::TestServer(Handler handler) : handler_(std::move(handler)) {
+HttpServer::HttpServer(Handler handler) : handler_(std::move(handler)) {
   listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -126,7 +126,7 @@ TestServer::TestServer(Handler handler) : handler_(std::move(handler)) {
   acceptor_ = std::thread([this] { accept_loop(); });
 }
 
-TestServer::~TestServer() {
+HttpServer::~HttpServer() {
   stop_ = true;
   ::shutdown(listener_, SHUT_RDWR);
   acceptor_.join();
@@ -134,16 +134,16 @@ TestServer::~TestServer() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-std::string TestServer::url(const std::string& path, const std::string& host) const {
+std::string HttpServer::url(const std::string& path, const std::string& host) const {
   return fmt::format("{}://{}:{}{}", tls_ ? "https" : "http", host, port_, path);
 }
 
-std::vector<ServedRequest> TestServer::log() const {
+std::vector<ServedRequest> HttpServer::log() const {
   const std::lock_guard lock(mutex_);
   return log_;
 }
 
-std::size_t TestServer::count(const std::string& method, const std::string& path_part) const {
+std::size_t HttpServer::count(const std::string& method, const std::string& path_part) const {
   const auto requests = log();
   return static_cast<std::size_t>(
       std::count_if(requests.begin(), requests.end(), [&](const ServedRequest& request) {
@@ -151,7 +151,7 @@ std::size_t TestServer::count(const std::string& method, const std::string& path
       }));
 }
 
-void TestServer::accept_loop() {
+void HttpServer::accept_loop() {
   while (!stop_) {
     const int socket = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (socket < 0) continue;
@@ -162,7 +162,7 @@ void TestServer::accept_loop() {
   }
 }
 
-void TestServer::serve(Connection& connection) {
+void HttpServer::serve(Connection& connection) {
   std::string text;
   char piece[4096];
   while (text.find("\r\n\r\n") == std::string::npos) {

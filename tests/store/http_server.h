@@ -36,16 +36,16 @@ struct ServedResponse {
   std::function<void()> before_body = {};  // called when the headers are out
 };
 
-class TestServer {
+class HttpServer {
  public:
   using Handler = std::function<ServedResponse(const ServedRequest&)>;
-  explicit TestServer(Handler handler);
+  explicit HttpServer(Handler handler);
   /// Speaks TLS, with a certificate for 127.0.0.1 that nobody but itself vouches for.
   struct SelfSigned {};
-  TestServer(Handler handler, SelfSigned);
-  ~TestServer();
-  TestServer(const TestServer&) = delete;
-  TestServer& operator=(const TestServer&) = delete;
+  HttpServer(Handler handler, SelfSigned);
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
 
   /// `host` "localhost" and "127.0.0.1" are two origins to a client.
   std::string url(const std::string& path = "", const std::string& host = "127.0.0.1") const;
@@ -85,8 +85,8 @@ class FakeHub {
   };
 
   std::string endpoint() const { return hub_.url(); }
-  TestServer& hub() { return hub_; }
-  TestServer& cdn() { return cdn_; }
+  HttpServer& hub() { return hub_; }
+  HttpServer& cdn() { return cdn_; }
 
   std::string commit = "0123456789abcdef0123456789abcdef01234567";
   std::map<std::string, File> files;
@@ -100,8 +100,8 @@ class FakeHub {
   ServedResponse answer_cdn(const ServedRequest& request);
   ServedResponse describe() const;
 
-  TestServer hub_;
-  TestServer cdn_;
+  HttpServer hub_;
+  HttpServer cdn_;
 };
 
 /// A zip file of stored (uncompressed) entries, as a wheel may be.
