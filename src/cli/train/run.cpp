@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/cpu_features.h"
 #include "base/progress.h"
 #include "cli/counts.h"
 #include "cli/interrupt.h"
@@ -113,6 +114,11 @@ class Reporter {
   bool open_ = false;
 };
 
+const char* precision_name(const train::TwinOptions& twin) {
+  if (twin.fp8) return "fp8";
+  return twin.compute == at::kFloat ? "f32" : "bf16";
+}
+
 /// Three real steps in a folder that goes, and what the whole run would take by them.
 void dry_run(train::RunOptions options, const Yardstick& yard, Context& context) {
   const PassingFolder folder;
@@ -144,9 +150,11 @@ void dry_run(train::RunOptions options, const Yardstick& yard, Context& context)
          {"dollars", cost},
          {"peak_memory_bytes", peak_bytes},
          {"peak_device_memory_bytes", train::peak_device_memory(options.twin.device).value_or(0)},
-         {"epochs", yard.total_tokens / options.rows->tokens()}});
+         {"epochs", yard.total_tokens / options.rows->tokens()},
+         {"precision", precision_name(options.twin)}});
   }
   print_parameters(count);
+  fmt::print("precision   {}\n", precision_name(options.twin));
   fmt::print("work        {:.3g} FLOP ({:.4g} MFLOP a token), {:.1f} times through the data\n",
              flop, run.flop_per_token() / 1e6, yard.total_tokens / options.rows->tokens());
   fmt::print("memory      {}{} at most in three steps\n", format_bytes(peak_bytes),
@@ -248,9 +256,9 @@ train::RunOptions run_options(const RunArguments& arguments) {
   options.rate.shape = train::rate_shape(arguments.schedule);
   options.optimizer.kind = train::optimizer_kind(arguments.optimizer);
   const std::string& precision = arguments.precision;
-  require(precision == "bf16" || precision == "f32" || precision == "fp8",
-          ErrorCode::InvalidArgument, "--precision {}: there are bf16, f32 and fp8", precision);
-  options.twin.compute = precision == "f32" ? at::kFloat : at::kBFloat16;
+  require(precision == "auto" || precision == "bf16" || precision == "f32" || precision == "fp8",
+          ErrorCode::InvalidArgument, "--precision {}: there are auto, bf16, f32 and fp8",
+          precision);
   options.twin.fp8 = precision == "fp8";
   const Tokenizer tokenizer = tokenizer_of(options);
   options.end = ending_token(tokenizer, arguments.end, "a text");
@@ -258,6 +266,15 @@ train::RunOptions run_options(const RunArguments& arguments) {
 }
 
 namespace {
+
+/// "auto" is BF16 if every rank's device multiplies it. On a CPU that does not, BF16 is taken apart
+/// for each product, and F32 is more than twice as quick (docs/training.md).
+at::ScalarType compute_type(const std::string& precision, const Crew& crew) {
+  if (precision != "auto") return precision == "f32" ? at::kFloat : at::kBFloat16;
+  const CpuFeatures& cpu = cpu_features();
+  const bool here = !crew.device.is_cpu() || cpu.avx512_bf16 || cpu.amx_bf16;
+  return crew.ranks.most(here ? 0 : 1) > 0 ? at::kFloat : at::kBFloat16;
+}
 
 /// The model to learn from, whose tokens must be the student's.
 train::Teacher load_teacher(const train::RunOptions& options, const RunArguments& arguments) {
@@ -295,6 +312,7 @@ void run_training(train::RunOptions options, const RunArguments& arguments, Cont
   const Crew crew = join_ranks(arguments.threads, arguments.device);
   const train::Ranks ranks = options.ranks = crew.ranks;
   options.twin.device = crew.device;
+  options.twin.compute = compute_type(arguments.precision, crew);
   require(ranks.alone() || !arguments.dry_run, ErrorCode::InvalidArgument,
           "a dry run is one process's affair: it was started as {} ranks", ranks.size());
   require(!ranks.alone() || !options.expert_parallel, ErrorCode::InvalidArgument,
@@ -382,7 +400,8 @@ void add_run_options(CLI::App& command, RunArguments& arguments) {
   number("--bias-speed", o.trainer.bias_speed, "Of the routers' biases (gamma)");
   number("--deviation", o.deviation, "Standard deviation of random weights");
   number("--precision", arguments.precision,
-         "bf16 (weights stay F32), f32, or fp8 (simulated: V3's numerics, not its speed)");
+         "bf16 (weights stay F32), f32, fp8 (simulated: V3's numerics, not its speed), or auto: "
+         "bf16 where it is multiplied as such, else f32");
   number("--seed", o.seed, "The same seed, the same run");
   number("--save-every", o.save_every, "Steps between checkpoints; 0: only the last");
   number("--keep", o.keep, "Checkpoints to keep beside the best")->check(CLI::Range(1, 1000));

@@ -16,7 +16,7 @@ namespace fathom {
 
 struct RunArguments {
   train::RunOptions options;
-  std::string model, schedule = "cosine", optimizer = "adamw", precision = "bf16", end;
+  std::string model, schedule = "cosine", optimizer = "adamw", precision = "auto", end;
   bool from_scratch = false, dry_run = false;
   double dollars_per_hour = 0;
   int threads = 0;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <thread>
 
+#include "base/cpu_features.h"
 #include "cli/run_program.h"
 #include "train/torch/free_port.h"
 #include "train/torch/tiny_twin.h"
@@ -234,6 +235,20 @@ TEST_F(PretrainCommand, ADryRunTellsAndLeavesNothing) {
   EXPECT_GT(json.at("dollars").get<double>(), 0);
   EXPECT_GT(json.at("peak_memory_bytes").get<double>(), 1e7);
   EXPECT_FALSE(fs::exists(folder_ / "run"));
+}
+
+TEST_F(PretrainCommand, BFloat16IsChosenOnlyWhereItIsMultiplied) {
+  const auto chosen = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--dry-run", "--json", "--device", "cpu"});
+    const Output told = trainer(pretrain("run", "1M", more));
+    EXPECT_EQ(told.exit_code, 0) << told.err;
+    return told.json().at("precision").get<std::string>();
+  };
+  const bool multiplied = cpu_features().avx512_bf16 || cpu_features().amx_bf16;
+  EXPECT_EQ(chosen({"--precision", "auto"}), multiplied ? "bf16" : "f32");
+  for (const char* precision : {"f32", "bf16", "fp8"}) {
+    EXPECT_EQ(chosen({"--precision", precision}), precision);
+  }
 }
 
 TEST_F(PretrainCommand, WhatIsWrongIsSaidInOneLine) {
