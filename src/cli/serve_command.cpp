@@ -273,8 +273,10 @@ void add_serve_command(CLI::App& app, Context& context) {
   command
       ->add_option("--allow-pull", options->pulls,
                    "A model that users may have fetched ('*' stands for anything; 'known': all of "
-                   "'fathom list --known'), by a process of its own. No user may, if not given")
+                   "'fathom list --known'), by a process of its own; may be given again. No user "
+                   "may, if not given")
       ->type_name("MODEL")
+      ->allow_extra_args(false)  // a MODEL after it is none to be fetched
       ->group(group);
   command
       ->add_option("--disk-cache", options->disk_cache,

@@ -175,6 +175,7 @@ TEST(AllowPull, IsForAServerOfTheWholeStore) {
   EXPECT_EQ(output.exit_code, 1);
   EXPECT_THAT(output.err, HasSubstr("name no MODEL"));
   EXPECT_EQ(output.error_lines(), 1U) << output.err;
+  EXPECT_THAT(run({"serve", "--allow-pull", "known", "m.gguf"}).err, HasSubstr("name no MODEL"));
   EXPECT_THAT(run({"serve"}).err, HasSubstr("there is no model to serve"));
 }
 
