@@ -36,8 +36,13 @@ Floats load(const float* from) {
   return values;
 }
 
-/// The largest value's place, the first of equals; id -1 if all are -infinity. Throws for what is
-/// no number, or +infinity.
+void check_size(std::span<const float> logits, std::size_t vocab_size) {
+  require(logits.size() == vocab_size, ErrorCode::Internal,
+          "the sampler was made for {} logits and got {}", vocab_size, logits.size());
+}
+
+/// The largest value's place, the first of equals. Throws for what is no number, or +infinity, and
+/// if all are -infinity.
 template <typename Candidate>
 Candidate best_of(std::span<const float> logits) {
   Candidate best{-kInfinity, -1};
@@ -64,6 +69,8 @@ Candidate best_of(std::span<const float> logits) {
     if ((worth[0] | worth[1] | worth[2] | worth[3]) != 0) look(begin, begin + kStep);
   }
   look(begin, logits.size());
+  require(best.id >= 0, ErrorCode::InvalidArgument,
+          "no token is left to choose: every one has a logit of -infinity");
   return best;
 }
 
@@ -115,13 +122,16 @@ void Sampler::add_prompt(std::span<const TokenId> tokens) {
 }
 
 SampledToken Sampler::sample(std::span<const float> logits, const grammar::TokenMask* allowed) {
-  const Candidate best = adjust(logits, allowed);
   SampledToken token;
-  if (params_.temperature == 0) {
-    token.id = TokenId{best.id};
+  const bool as_they_are = allowed == nullptr && params_.logit_bias.empty() && seen_.empty();
+  if (params_.temperature == 0 && as_they_are) {
+    // No copy of a whole vocabulary, which in a small model's step can be seen.
+    check_size(logits, vocab_size_);
+    token.id = TokenId{best_of<Candidate>(logits).id};
   } else {
-    const double total = filter(best);
-    token.id = draw(uniform(params_.seed, drawn_) * total);
+    const Candidate best = adjust(logits, allowed);
+    const bool draws = params_.temperature != 0;
+    token.id = draws ? draw(uniform(params_.seed, drawn_) * filter(best)) : TokenId{best.id};
   }
   ++drawn_;
   if (params_.repetition_penalty != 1 || params_.frequency_penalty != 0 ||
@@ -147,8 +157,7 @@ std::vector<TokenProbability> Sampler::distribution(std::span<const float> logit
 
 Sampler::Candidate Sampler::adjust(std::span<const float> logits,
                                    const grammar::TokenMask* allowed) {
-  require(logits.size() == vocab_size_, ErrorCode::Internal,
-          "the sampler was made for {} logits and got {}", vocab_size_, logits.size());
+  check_size(logits, vocab_size_);
   adjusted_.assign(logits.begin(), logits.end());
   for (const auto& [id, bias] : params_.logit_bias) {
     adjusted_[static_cast<std::size_t>(value(id))] += bias;
@@ -166,10 +175,7 @@ Sampler::Candidate Sampler::adjust(std::span<const float> logits,
     }
   }
 
-  const auto best = best_of<Candidate>(adjusted_);
-  require(best.id >= 0, ErrorCode::InvalidArgument,
-          "no token is left to choose: every one has a logit of -infinity");
-  return best;
+  return best_of<Candidate>(adjusted_);
 }
 
 void Sampler::apply_penalties() {
