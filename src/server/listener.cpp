@@ -260,11 +260,14 @@ struct Listener::Impl {
     asio::awaitable<void> send(std::string_view text) {
       co_await begin();
       if (text.empty() || broken()) co_return;
+      connection_.stream.expires_after(impl_.options.write_timeout);
       const auto bytes = asio::buffer(text);
       if (chunked()) {
-        co_await write_all(http::make_chunk(bytes));
+        std::tie(error_, std::ignore) =
+            co_await asio::async_write(connection_.stream, http::make_chunk(bytes), kTuple);
       } else {
-        co_await write_all(bytes);
+        std::tie(error_, std::ignore) =
+            co_await asio::async_write(connection_.stream, bytes, kTuple);
       }
     }
     asio::awaitable<void> comment() { co_await send(": keep-alive\n\n"); }
@@ -288,17 +291,6 @@ struct Listener::Impl {
 
    private:
     bool chunked() const { return version_ >= 11; }
-    /// Most events find room in the socket, and then neither a clock is set nor a wait begun: of
-    /// eight system calls that a token costs here, four stay.
-    template <typename Buffers>
-    asio::awaitable<void> write_all(Buffers buffers) {
-      const std::size_t taken = connection_.stream.write_now(buffers);
-      if (taken == beast::buffer_bytes(buffers)) co_return;
-      beast::buffers_suffix<Buffers> rest(buffers);
-      rest.consume(taken);
-      connection_.stream.expires_after(impl_.options.write_timeout);
-      std::tie(error_, std::ignore) = co_await asio::async_write(connection_.stream, rest, kTuple);
-    }
 
     Impl& impl_;
     Connection& connection_;

@@ -72,17 +72,6 @@ class Wire {
         },
         token, buffers);
   }
-  /// Writes what goes without waiting, and returns how much that was: nothing under TLS, or if the
-  /// connection has failed, which the next write tells.
-  template <typename Buffers>
-  std::size_t write_now(const Buffers& buffers) {
-    if (secure_) return 0;
-    boost::system::error_code error;
-    if (!plain_.socket().non_blocking()) plain_.socket().non_blocking(true, error);
-    if (error) return 0;
-    const std::size_t taken = plain_.socket().write_some(buffers, error);
-    return error ? 0 : taken;
-  }
   template <typename Buffers, typename Token>
   auto async_write_some(const Buffers& buffers, Token&& token) {
     return boost::asio::async_initiate<Token, void(boost::system::error_code, std::size_t)>(
