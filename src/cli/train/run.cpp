@@ -268,7 +268,7 @@ train::RunOptions run_options(const RunArguments& arguments) {
 namespace {
 
 /// "auto" is BF16 if every rank's device multiplies it. On a CPU that does not, BF16 is taken apart
-/// for each product, and F32 is more than twice as quick (docs/training.md).
+/// for each product, and F32 is more than twice as quick (docs/performance.md).
 at::ScalarType compute_type(const std::string& precision, const Crew& crew) {
   if (precision != "auto") return precision == "f32" ? at::kFloat : at::kBFloat16;
   const CpuFeatures& cpu = cpu_features();
