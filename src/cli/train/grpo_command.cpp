@@ -28,8 +28,7 @@ struct GrpoArguments {
   std::vector<std::string> evaluation, rewards{"exact"};
   double reward_seconds = 10;
   std::size_t evaluation_tasks = 200;
-  int threads = 0;
-  std::string device = "auto";
+  MachineArguments machine;
   bool dry_run = false;
   double dollars_per_hour = 0;
 };
@@ -207,11 +206,11 @@ void dry_run(train::GrpoOptions options, double dollars_per_hour, const Context&
 
 void grpo(const GrpoArguments& arguments, Context& context) {
   train::GrpoOptions options = options_of(arguments);
-  const Crew crew = join_ranks(arguments.threads, arguments.device);
+  const Crew crew = join_ranks(arguments.machine);
   options.ranks = crew.ranks;
   options.twin.device = crew.device;
   // The engine alone takes all CPUs, whatever PyTorch makes of them.
-  if (arguments.threads > 0 || !options.ranks.alone()) {
+  if (arguments.machine.threads > 0 || !options.ranks.alone()) {
     options.threads = static_cast<unsigned>(at::get_num_threads());
   }
   require(options.ranks.alone() || !arguments.dry_run, ErrorCode::InvalidArgument,
@@ -312,7 +311,7 @@ void add_options(CLI::App& command, GrpoArguments& arguments) {
                    "Make activations again on the way back: less memory, a third more time");
   add_lora_options(command, o.lora);
   command.add_flag("--tensorboard", o.tensorboard, "Event files for TensorBoard beside the log");
-  add_machine_options(command, arguments.threads, arguments.device);
+  add_machine_options(command, arguments.machine);
   number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
   command.add_flag("--dry-run", arguments.dry_run,
                    "Make two steps, tell what the run would take, and leave nothing");

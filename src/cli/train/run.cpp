@@ -192,16 +192,17 @@ void print_parameters(const ParameterCount& count) {
              short_count(static_cast<double>(count.active())));
 }
 
-Crew join_ranks(int threads, const std::string& device) {
-  const train::RankSetup setup =
+Crew join_ranks(const MachineArguments& machine) {
+  train::RankSetup setup =
       train::rank_setup([](const char* name) -> const char* { return std::getenv(name); });
-  if (threads > 0) {
-    at::set_num_threads(threads);
+  setup.patience = std::chrono::seconds(machine.rank_patience);
+  if (machine.threads > 0) {
+    at::set_num_threads(machine.threads);
   } else if (setup.here > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
     at::set_num_threads(std::max(1, at::get_num_threads() / setup.here));
   }
   Crew crew;
-  crew.device = train::training_device(device, setup.place);
+  crew.device = train::training_device(machine.device, setup.place);
   crew.ranks = train::Ranks::join(setup, crew.device);
   return crew;
 }
@@ -218,13 +219,21 @@ std::string device_memory_text(const at::Device& device) {
   return bytes ? fmt::format(", {} of the GPU's", format_bytes(*bytes)) : "";
 }
 
-void add_machine_options(CLI::App& command, int& threads, std::string& device) {
-  command.add_option("--threads", threads, "0: all CPUs")
+void add_machine_options(CLI::App& command, MachineArguments& machine) {
+  command.add_option("--threads", machine.threads, "0: all CPUs")
       ->type_name("X")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  command.add_option("--device", device, "cpu, cuda, cuda:N, or auto: a GPU if PyTorch finds one")
+  command
+      .add_option("--device", machine.device,
+                  "cpu, cuda, cuda:N, or auto: a GPU if PyTorch finds one")
       ->type_name("NAME")
+      ->capture_default_str();
+  command
+      .add_option("--rank-patience", machine.rank_patience,
+                  "How long to wait for other ranks that say nothing")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
 }
 
@@ -309,7 +318,7 @@ train::Teacher load_teacher(const train::RunOptions& options, const RunArguments
 }  // namespace
 
 void run_training(train::RunOptions options, const RunArguments& arguments, Context& context) {
-  const Crew crew = join_ranks(arguments.threads, arguments.device);
+  const Crew crew = join_ranks(arguments.machine);
   const train::Ranks ranks = options.ranks = crew.ranks;
   options.twin.device = crew.device;
   options.twin.compute = compute_type(arguments.precision, crew);
@@ -407,7 +416,7 @@ void add_run_options(CLI::App& command, RunArguments& arguments) {
   number("--keep", o.keep, "Checkpoints to keep beside the best")->check(CLI::Range(1, 1000));
   number("--evaluate-every", o.evaluate_every, "Steps between evaluations and samples");
   number("--dollars-per-hour", arguments.dollars_per_hour, "What this machine costs");
-  add_machine_options(command, arguments.threads, arguments.device);
+  add_machine_options(command, arguments.machine);
   command.add_flag("--recompute", o.twin.recompute,
                    "Make activations again on the way back: less memory, a third more time");
   command.add_flag("--expert-parallel", o.expert_parallel,

@@ -14,13 +14,19 @@
 
 namespace fathom {
 
+/// What the training commands run on.
+struct MachineArguments {
+  int threads = 0;
+  std::string device = "auto";
+  int rank_patience = static_cast<int>(train::RankSetup{}.patience.count());  // seconds
+};
+
 struct RunArguments {
   train::RunOptions options;
   std::string model, schedule = "cosine", optimizer = "adamw", precision = "auto", end;
   bool from_scratch = false, dry_run = false;
   double dollars_per_hour = 0;
-  int threads = 0;
-  std::string device = "auto";
+  MachineArguments machine;
   std::string teacher;
   double teacher_weight = 1, teacher_temperature = 1;
 };
@@ -67,12 +73,12 @@ struct Crew {
 /// The ranks that torchrun or mpirun started, or this one alone, each on its device (as
 /// training_device() has them); and PyTorch's threads: so many, or with 0 this rank's part of the
 /// machine's.
-Crew join_ranks(int threads, const std::string& device);
+Crew join_ranks(const MachineArguments& machine);
 void tell_start(const Crew& crew, const Context& context);
 /// What a dry run says of the device's own memory; empty for CPUs.
 std::string device_memory_text(const at::Device& device);
-/// --threads and --device.
-void add_machine_options(CLI::App& command, int& threads, std::string& device);
+/// --threads, --device and --rank-patience.
+void add_machine_options(CLI::App& command, MachineArguments& machine);
 
 /// --lora-rank and what belongs to it.
 void add_lora_options(CLI::App& command, train::LoraOptions& lora);
