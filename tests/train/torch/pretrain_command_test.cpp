@@ -5,6 +5,7 @@
 #include <csignal>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #include "base/cpu_features.h"
 #include "cli/run_program.h"
@@ -161,6 +162,17 @@ Environment rank(int number, int port) {
           {"MASTER_PORT", std::to_string(port)}};
 }
 
+/// Two ranks that have written their fifth step into folder/run.
+std::pair<pid_t, pid_t> start_ranks(const std::vector<std::string>& words, const fs::path& folder) {
+  const int port = free_port();
+  const pid_t first = start(words, folder / "0.err", rank(0, port));
+  const pid_t second = start(words, folder / "1.err", rank(1, port));
+  for (int i = 0; i < 600 && !fs::exists(folder / "run/step-00000005"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return {first, second};
+}
+
 TEST_F(PretrainCommand, KilledAtAnyTimeItGoesOnAndEndsTheSame) {
   const Output whole = trainer(pretrain("whole", "12K", {"--save-every", "10"}));
   ASSERT_EQ(whole.exit_code, 0) << whole.err;
@@ -187,12 +199,7 @@ TEST_F(PretrainCommand, ARanksDeathEndsTheJobAndAnotherNumberOfRanksGoesOn) {
   const auto words = pretrain(
       "run", "12K",
       {"--save-every", "5", "--expert-parallel", "--rate", "1e-3", "--rank-patience", "60"});
-  const int port = free_port();
-  const pid_t first = start(words, folder_ / "0.err", rank(0, port));
-  const pid_t second = start(words, folder_ / "1.err", rank(1, port));
-  for (int i = 0; i < 600 && !fs::exists(folder_ / "run/step-00000005"); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
+  const auto [first, second] = start_ranks(words, folder_);
   ::kill(second, SIGKILL);
   int status = 0;
   ::waitpid(second, &status, 0);
@@ -212,12 +219,7 @@ TEST_F(PretrainCommand, ARanksDeathEndsTheJobAndAnotherNumberOfRanksGoesOn) {
 
 TEST_F(PretrainCommand, ARankThatSaysNothingIsWaitedForWithPatience) {
   const auto words = pretrain("run", "12K", {"--save-every", "5", "--rank-patience", "10"});
-  const int port = free_port();
-  const pid_t first = start(words, folder_ / "0.err", rank(0, port));
-  const pid_t second = start(words, folder_ / "1.err", rank(1, port));
-  for (int i = 0; i < 600 && !fs::exists(folder_ / "run/step-00000005"); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
+  const auto [first, second] = start_ranks(words, folder_);
   ::kill(second, SIGSTOP);
   int status = 0;
   ::waitpid(first, &status, 0);
