@@ -199,7 +199,7 @@ TEST_F(PretrainCommand, ARanksDeathEndsTheJobAndAnotherNumberOfRanksGoesOn) {
   const auto words = pretrain(
       "run", "12K",
       {"--save-every", "5", "--expert-parallel", "--rate", "1e-3", "--rank-patience", "60"});
-  const auto [first, second] = start_ranks(words, folder_);
+  const auto [first, second] = start_ranks(words, folder_.path());
   ::kill(second, SIGKILL);
   int status = 0;
   ::waitpid(second, &status, 0);
@@ -219,7 +219,7 @@ TEST_F(PretrainCommand, ARanksDeathEndsTheJobAndAnotherNumberOfRanksGoesOn) {
 
 TEST_F(PretrainCommand, ARankThatSaysNothingIsWaitedForWithPatience) {
   const auto words = pretrain("run", "12K", {"--save-every", "5", "--rank-patience", "10"});
-  const auto [first, second] = start_ranks(words, folder_);
+  const auto [first, second] = start_ranks(words, folder_.path());
   ::kill(second, SIGSTOP);
   int status = 0;
   ::waitpid(first, &status, 0);
